@@ -14,10 +14,8 @@ import numpy as np
 from small import Largest, Noise, Points, Small
 
 from tfaip_like import Data, Mode, Processor, Sample, Spec
-from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.output_dir import NONDETERMINISTIC_COLUMNS, OutputDir
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position, list_checkpoints
-
-NONDETERMINISTIC_COLUMNS = ("seconds", "samples_per_second", "input_bound", "memory_mb")
 
 
 class StopAt(Processor):

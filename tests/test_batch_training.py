@@ -22,6 +22,7 @@ from batches import (
 from conftest import reset_signal_handlers, slow
 from stopping import differences
 
+from tfaip_like._runs.reader import Run
 from tfaip_like.experiments._batches.batch import Batch
 
 
@@ -43,7 +44,7 @@ def test_a_batch_trains_and_is_shown_and_compared(tmp_path: Path) -> None:
     assert (good["state"], good["epoch"], good["epochs"], good["monitor"]) == ("done", 2, 2, "val_loss")
     summary = json.loads((batch.run_dir("better").summary).read_text())
     assert better["best"] == summary["best"]["value"]
-    assert batch.run_dir("good").read_info()["git_commit"] == batch.read_index().git_commit
+    assert Run(batch.run_dir("good")).info["git_commit"] == batch.read_index().git_commit
     compared = experiments(tmp_path, "compare", batch.path, "--html", "page.html")
     assert compared.returncode == 0, compared.stderr
     assert "model.dropout" in compared.stdout
@@ -57,10 +58,10 @@ def test_runs_that_were_killed_resume_and_end_with_the_same_bits(tmp_path: Path)
     batch = generated(tmp_path, f"  cut: {settings}\n  whole: {settings}\n")
     experiments(tmp_path, "submit", batch.path, "cut")
     wait_until(lambda: list(batch.run_dir("cut").checkpoints.glob("epoch_0003")))
-    os.killpg(int(batch.run_dir("cut").read_info()["pid"]), signal.SIGKILL)
+    os.killpg(int(Run(batch.run_dir("cut")).info["pid"]), signal.SIGKILL)
     wait_until(lambda: states(batch)["cut"] == "failed")
     assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
-    assert batch.run_dir("cut").read_info()["resumed"]
+    assert Run(batch.run_dir("cut")).info["resumed"]
     assert differences(batch.run_dir("cut").path, batch.run_dir("whole").path) == []
 
 

@@ -177,7 +177,8 @@ def state_of(run: Path) -> object:
 
 
 def of_export(export: Path, folder: Path) -> Iterator[Subject]:
-    from tfaip_like._export.layout import read_metrics, read_versions
+    from tfaip_like._export.layout import read_versions
+    from tfaip_like._runs.run_files import read_metrics
 
     yield Subject(export / "scenario_params.json", lambda: load_scenario(export), defaults=True)
     yield Subject(export / "pipeline.json", lambda: load_pipeline(export), defaults=True)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from small import Largest, Line, Points, small
 
 from tfaip_like import Sample, UsageError, train
-from tfaip_like._export.layout import read_metrics, resolve_export_dir
+from tfaip_like._export.layout import resolve_export_dir
+from tfaip_like._runs.run_files import read_metrics
 from tfaip_like._training.selection.early_stopping import EarlyStopper
 from tfaip_like.optimizers import SGD
 from tfaip_like.params._files import read_param_file

@@ -19,7 +19,9 @@ from stopping import NumberedPoints
 
 from tfaip_like import Mode, Processor, Sample, UsageError, train
 from tfaip_like._runs.batch_layout import BATCH_INDEX, BATCH_VARIABLE
-from tfaip_like._runs.output_dir import OutputDir, OutputDirLostError
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.output_dir_lock import OutputDirLostError, lock_output_dir
+from tfaip_like._runs.reader import Run
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._utils.files import atomic_directory, atomic_write_text
 
@@ -146,7 +148,7 @@ def test_deleted_subdirectories_are_created_again(tmp_path: Path, caplog: pytest
 
     train_and_manipulate(tmp_path, manipulate)
     folder = OutputDir(tmp_path / "run")
-    assert folder.read_info()["status"] == "done"
+    assert Run(folder).info["status"] == "done"
     assert [str(checkpoint.position) for checkpoint in list_checkpoints(folder.checkpoints)] == ["the end of epoch 2"]
     assert all(files(folder.tensorboard / name) for name in ("train", "val"))
     assert "tensorboard/train was deleted; its events before this epoch are lost" in caplog.text
@@ -156,7 +158,7 @@ def test_deleted_subdirectories_are_created_again(tmp_path: Path, caplog: pytest
 def test_the_output_directory_is_identified_by_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = OutputDir(Path("parent/run"))
-    with folder.acquire() as hold:
+    with lock_output_dir(folder) as hold:
         hold.check()
         Path("parent").rename("other")
         with pytest.raises(OutputDirLostError, match="was moved to .*/other/run"):
@@ -179,7 +181,7 @@ def test_a_run_that_is_starting_does_not_recreate_a_batch_that_was_moved(
     batch.mkdir()
     (batch / BATCH_INDEX).touch()
     monkeypatch.setenv(BATCH_VARIABLE, str(batch))
-    with run.acquire():
+    with lock_output_dir(run):
         pass
     batch.rename(moved)
     if is_replaced:
@@ -187,9 +189,9 @@ def test_a_run_that_is_starting_does_not_recreate_a_batch_that_was_moved(
     with pytest.raises(
         UsageError, match=r"--trainer.output_dir \S*/wide: the batch \S*/version_1 was moved or deleted"
     ):
-        run.acquire().__enter__()
+        lock_output_dir(run).__enter__()
     with pytest.raises(UsageError, match=r"\S*/wide: cannot be written: No such file or directory"):
-        run.acquire(resume=True).__enter__()
+        lock_output_dir(run, resume=True).__enter__()
     assert not run.path.exists()
-    with OutputDir(tmp_path / "of" / "another").acquire():  # started by code of the run
+    with lock_output_dir(OutputDir(tmp_path / "of" / "another")):  # started by code of the run
         assert (tmp_path / "of" / "another").exists()

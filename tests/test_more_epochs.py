@@ -11,6 +11,7 @@ from batches import events, experiments, make_fake_batch, states
 from conftest import Run, fill
 
 from tfaip_like import UsageError
+from tfaip_like._runs import reader
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._epoch_extension import plan_extensions
 from tfaip_like.experiments._launchers.tickets import Ticket, make_ticket, write_ticket
@@ -160,5 +161,5 @@ def test_a_trained_run_is_trained_further_and_from_an_earlier_epoch(tmp_path: Pa
     assert (shown["runs"][0]["epoch"], shown["runs"][0]["epochs"]) == (4, 4)
     # Started again, as after a requeue, it does not go back again.
     experiments(tmp_path, "submit", batch.path, "--additional_epochs", "1", "--wait")
-    after = [resumption["after"] for resumption in run.read_info()["resumed"]]
+    after = [resumption["after"] for resumption in reader.Run(run).info["resumed"]]
     assert after == ["the end of epoch 2", "the end of epoch 1", "the end of epoch 4"]

@@ -29,6 +29,7 @@ from tfaip_like._report.run_page import render_report, write_report
 from tfaip_like._report.summary_html import render_summary
 from tfaip_like._report.summary_store import list_stored_summaries, store_summaries
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.output_dir_lock import lock_output_dir
 from tfaip_like._runs.reader import flatten_params, read_run
 from tfaip_like._utils.images import draw_confusion_matrix
 from tfaip_like.summaries import ConfusionMatrix, Histogram, Image, PRCurve, Text
@@ -176,7 +177,7 @@ def test_an_element_is_read_back_as_it_was_meant(text: str, value: str) -> None:
 def test_a_running_run_is_distinguished_from_a_killed_one_by_its_lock(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", rows(3), summary=False, status="running")
     assert read_run(folder).status == "killed"
-    with OutputDir(folder).acquire(resume=True):
+    with lock_output_dir(OutputDir(folder), resume=True):
         assert read_run(folder).status == "running"
     assert read_run(folder).status == "killed"
 

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from conftest import slow
 from small import Line, Points, small
-from stopping import NONDETERMINISTIC_COLUMNS, RaggedPoints, copy_as_killed, differences
+from stopping import RaggedPoints, copy_as_killed, differences
 from test_layer_losses import WithLosses
 
 from tfaip_like import ArraySource, Mode, Model, Tensors, UsageError, ops
+from tfaip_like._runs.output_dir import NONDETERMINISTIC_COLUMNS
 from tfaip_like._training.checkpointing.checkpoints import Position
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.training import run_training

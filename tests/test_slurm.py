@@ -12,6 +12,7 @@ from batches import PLAN, events, experiments, make_fake_batch, move_while_a_run
 from slurm_cluster import Cluster, needs_slurm
 from stopping import differences
 
+from tfaip_like._runs.reader import Run
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._launchers.slurm import ClusterJob
 from tfaip_like.experiments._launchers.slurm_script import (
@@ -208,7 +209,7 @@ def test_a_run_that_meets_its_time_limit_ends_with_the_same_bits(tmp_path: Path,
     if states(batch)["cut"] != "done":  # on a busy machine nothing new was saved in its second start
         assert experiments(tmp_path, "submit", batch.path, "cut", "--slurm", "--time", "30", "--mem", "2G", "--wait")
     assert experiments(tmp_path, "submit", batch.path, "whole", "--wait").returncode == 0
-    record = batch.run_dir("cut").read_info()
+    record = Run(batch.run_dir("cut")).info
     assert record["slurm"] == record["resumed"][-1]["slurm"]
     assert record["slurm"]["name"] == "cut"
     assert record["slurm"]["job"] == job_of(batch, "cut")

@@ -38,6 +38,7 @@ from tfaip_like import (
     train,
 )
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.output_dir_lock import lock_output_dir
 from tfaip_like._training.training import TrainResult
 from tfaip_like.optimizers import SGD
 from tfaip_like.params._files import read_param_file
@@ -618,7 +619,7 @@ def test_a_finished_training_releases_its_data() -> None:
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
     folder = OutputDir(tmp_path / "run")
-    with folder.acquire(), pytest.raises(UsageError, match="another process is training in this directory"):
+    with lock_output_dir(folder), pytest.raises(UsageError, match="another process is training in this directory"):
         train(small(tmp_path / "run"))
     train(small(tmp_path / "run"))
 

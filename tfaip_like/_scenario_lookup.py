@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.reader import Run
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._user_code.importing import NoSuchModuleError, import_user_module
 from tfaip_like._user_code.trust import (
@@ -117,7 +118,7 @@ def make_run_code_importable(run: OutputDir) -> Path | None:
         if sys.path[0] != str(code):
             sys.path.insert(0, str(code))
         return None
-    source = run.read_info().get("scenario_file")
+    source = Run(run).info.get("scenario_file")
     if not isinstance(source, str):
         return None
     file = Path(source)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-NONDETERMINISTIC_COLUMNS = ("seconds", "samples_per_second", "input_bound", "memory_mb")
+from tfaip_like._runs.output_dir import NONDETERMINISTIC_COLUMNS
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,17 @@ import numpy as np
 
 from tfaip_like._export.graph_inspection import asset_filenames, find_forbidden_operation
 from tfaip_like._export.layout import (
-    METRICS,
     PARAMS,
     SERVE,
     SIGNATURE,
     WITH_LOGITS,
     argument_names,
-    read_metrics,
     read_versions,
     require_file,
 )
 from tfaip_like._export.logits import OUTPUT, is_output, select_outputs
 from tfaip_like._export.safe_paths import tensorflow_safe_path
+from tfaip_like._runs.run_files import METRICS, read_metrics
 from tfaip_like._user_code.trust import TRUST_FLAG, allows_untrusted_code
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.json_files import Json

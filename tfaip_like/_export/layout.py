@@ -37,7 +37,6 @@ MODEL = "model.keras"
 WEIGHTS = "weights.npz"
 PARAMS = "scenario_params.json"
 PIPELINE = "pipeline.json"
-METRICS = "metrics.json"
 VERSIONS = "versions.json"
 ADDITIONAL = "additional"
 
@@ -86,19 +85,6 @@ def resolve_export_dir(path: Path) -> Path:
     if not run.best.exists():
         raise UsageError(f"{path}: this run has no export yet: its first epoch is not complete")
     return run.best
-
-
-def read_metrics(export: Path) -> dict[str, float]:
-    """Return the epoch and metrics of an export; an empty dict without an export.
-
-    Raises:
-        UsageError: If the file is corrupt; names the file and the key or line.
-    """
-    file = export / METRICS
-    if not file.exists() and not file.is_symlink():
-        return {}
-    metrics = decode(dict[str, float], read_json(file), str(file))
-    return {**metrics, "epoch": int(metrics["epoch"])} if "epoch" in metrics else metrics
 
 
 @dataclass(frozen=True)

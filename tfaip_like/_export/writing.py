@@ -18,7 +18,6 @@ from tfaip_like._export.bundled_files import bundled_file_sizes, copy_bundled_fi
 from tfaip_like._export.layout import (
     ADDITIONAL,
     FINITE_INPUTS,
-    METRICS,
     MODEL,
     OUTPUTS,
     PARAMS,
@@ -27,7 +26,6 @@ from tfaip_like._export.layout import (
     VERSIONS,
     WEIGHTS,
     argument_names,
-    read_metrics,
 )
 from tfaip_like._export.logits import add_endpoints_with_logits
 from tfaip_like._export.pipeline import make_pipeline
@@ -35,6 +33,7 @@ from tfaip_like._export.safe_paths import tensorflow_safe_path
 from tfaip_like._keras_ext import range_checks
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._runs.package_versions import installed_versions
+from tfaip_like._runs.run_files import METRICS, read_metrics
 from tfaip_like._utils.errors import Interrupted, short_error_message
 from tfaip_like._utils.files import atomic_directory, is_disk_full_error
 from tfaip_like._utils.json_files import write_json

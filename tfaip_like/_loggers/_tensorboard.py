@@ -24,7 +24,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tfaip_like._loggers._hyperparameters import collect_hyperparameters, make_session_end, make_session_start
 from tfaip_like._loggers._summary_protos import to_summary_proto
-from tfaip_like._runs.output_dir import OutputDirLostError
+from tfaip_like._runs.output_dir_lock import OutputDirLostError
 from tfaip_like._utils.errors import Interrupted
 from tfaip_like._utils.files import check_write_guards
 from tfaip_like.params._base import ParamsBase

@@ -1,34 +1,30 @@
-"""Run directory: file names, lock and state."""
+"""Run directory: its file names, and what exists."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-from tfaip_like._runs.batch_layout import BATCH_INDEX, BATCH_VARIABLE, RUNS_DIR, run_code_dir
-from tfaip_like._runs.run_files import RunInfo, read_run_file
-from tfaip_like._utils.errors import TrainingError, UsageError
-from tfaip_like._utils.files import atomic_write_text, check_links, recover_interrupted_writes, write_guard
+from tfaip_like._runs.batch_layout import BATCH_INDEX, RUNS_DIR, run_code_dir
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.files import check_links
 from tfaip_like._utils.locks import lock_descriptor
 
 logger = logging.getLogger(__name__)
 
-BOOKKEEPING_COLUMNS = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb", "gradient_norm")
+TRAINER_PARAMS = "trainer_params.json"
+RUN = "run.json"
+HISTORY = "history.csv"
+RUN_MARKERS = (RUN, TRAINER_PARAMS, HISTORY)
+"""Files, one of which every run directory contains."""
+
+NONDETERMINISTIC_COLUMNS = ("seconds", "samples_per_second", "input_bound", "memory_mb")
+"""Columns of `history.csv` that differ between identical runs."""
+GRADIENT_NORM = "gradient_norm"
+BOOKKEEPING_COLUMNS = ("epoch", "lr", *NONDETERMINISTIC_COLUMNS, GRADIENT_NORM)
 """Columns of `history.csv` that are neither losses nor metrics."""
-
-CHECK_INTERVAL_S = 0.5
-
-
-class OutputDirLostError(TrainingError):
-    """Error for a run directory that was deleted, emptied, moved or replaced during training."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +36,12 @@ class OutputDir:
     @property
     def trainer_params(self) -> Path:
         """Parameter tree."""
-        return self.path / "trainer_params.json"
+        return self.path / TRAINER_PARAMS
 
     @property
     def run(self) -> Path:
         """Provenance and status."""
-        return self.path / "run.json"
+        return self.path / RUN
 
     @property
     def git_diff(self) -> Path:
@@ -60,7 +56,7 @@ class OutputDir:
     @property
     def history(self) -> Path:
         """Table with the values of each epoch."""
-        return self.path / "history.csv"
+        return self.path / HISTORY
 
     @property
     def summary(self) -> Path:
@@ -136,22 +132,6 @@ class OutputDir:
         has_checkpoints = self.checkpoints.exists() and any(self.checkpoints.iterdir())
         return self.history.exists() or self.best.exists() or has_checkpoints
 
-    def read_info(self) -> RunInfo:
-        """Read `run.json`; return an empty mapping if it does not exist.
-
-        Raises:
-            UsageError: if it is damaged; names the file and the key or line.
-        """
-        return read_run_file(RunInfo, self.run)
-
-    def read_start_time(self) -> float | None:
-        """Return the time of the first start of the run, in seconds since 1970; None if unknown."""
-        started = self.read_info().get("started", "")
-        try:
-            return datetime.fromisoformat(started).timestamp()
-        except ValueError:
-            return None
-
     def link_checkpoints_to(self, folder: Path) -> None:
         """Make `checkpoints` a link to a new directory below `folder`, named by the path of this run.
 
@@ -170,9 +150,7 @@ class OutputDir:
             elif not self.checkpoints.exists():
                 self.checkpoints.symlink_to(_make_unique_dir(target))
         except OSError as error:
-            raise UsageError(
-                f"--trainer.checkpoint_dir {folder}: cannot be written: {_os_error_text(error)}"
-            ) from error
+            raise UsageError(f"--trainer.checkpoint_dir {folder}: cannot be written: {os_error_text(error)}") from error
 
     def is_locked(self) -> bool:
         """Return whether a run is training in this directory, in any process; True if the lock cannot be queried."""
@@ -188,141 +166,6 @@ class OutputDir:
             os.close(folder)
         return False
 
-    @contextmanager
-    def acquire(self, resume: bool = False) -> Iterator[OutputDirLock]:
-        """Create and lock the directory for the duration of the block.
-
-        For a new run, removes the remains of a run that failed before its first epoch. The lock belongs to the process
-        and never outlives it. Writes to the directory raise once it has been deleted, moved or replaced.
-
-        Args:
-            resume: resume the run in the directory instead of starting a new one.
-
-        Raises:
-            UsageError: if the directory contains a run already, another process trains in it, or it is not writable.
-        """
-        where = f"--trainer.output_dir {self.path}"
-        try:
-            if not resume:
-                self._create()
-            folder = os.open(self.path, os.O_RDONLY)
-        except OSError as error:
-            raise UsageError(f"{where}: cannot be written: {_os_error_text(error)}") from error
-        try:
-            self._lock(folder, where)
-            recover_interrupted_writes(self.path)
-            if not resume:
-                self._prepare_new_run(where)
-            elif not self.run.exists():
-                atomic_write_text(self.run, "{}\n")
-            lock = OutputDirLock(self, folder)
-            with write_guard(self.path, lock.check):
-                yield lock
-        finally:
-            os.close(folder)
-
-    def _create(self) -> None:
-        """Create the directory, but not the batch that starts this run: it may have been moved in the meantime."""
-        batch = Path(os.environ.get(BATCH_VARIABLE, ""))
-        if self.path.absolute().parent != batch / RUNS_DIR:
-            self.path.mkdir(parents=True, exist_ok=True)
-            return
-        try:
-            (batch / BATCH_INDEX).stat()
-            self.path.parent.mkdir(exist_ok=True)
-            self.path.mkdir(exist_ok=True)
-        except FileNotFoundError as error:
-            raise UsageError(
-                f"--trainer.output_dir {self.path}: the batch {batch} was moved or deleted; if it was moved, submit "
-                "the run from its new location"
-            ) from error
-
-    def _lock(self, folder: int, where: str) -> None:
-        try:
-            lock_descriptor(folder, wait=False)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"{where}: another process is training in this directory; choose a different one"
-            ) from error
-        except OSError as error:  # file system without locks
-            logger.debug("cannot lock %s: %s", self.path, error)
-
-    def _prepare_new_run(self, where: str) -> None:
-        """Check that the directory contains no run, and remove the remains of a run without epochs."""
-        if self.has_run():
-            status = str(self.read_info().get("status", "unknown"))
-            if status == "running":  # but not locked
-                status = "killed"
-            raise UsageError(
-                f"{where}: already contains a run (status {status}).\n"
-                f"Run `resume-training {self.path}` to continue it, or choose another directory for a new run."
-            )
-        try:
-            atomic_write_text(self.run, "{}\n")
-            for file in (
-                self.train_log,
-                self.git_diff,
-                self.trainer_params,
-                self.bad_samples,
-                self.model,
-                self.summary,
-                self.report,
-            ):
-                file.unlink(missing_ok=True)
-            for folder in (self.tensorboard, self.summaries):
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError as error:
-            raise UsageError(f"{where}: cannot be written: {_os_error_text(error)}") from error
-
-
-class OutputDirLock:
-    """Lock of a run directory; detects that the directory was replaced by another one of the same name.
-
-    Args:
-        output_dir: run directory.
-        descriptor: open file descriptor of the directory, which holds the lock.
-    """
-
-    def __init__(self, output_dir: OutputDir, descriptor: int):
-        self._output_dir = output_dir
-        self._descriptor = descriptor
-        self._checked = time.monotonic()
-
-    def check(self) -> None:
-        """Raise if the directory was deleted, emptied, moved or replaced.
-
-        Raises:
-            OutputDirLostError: names the directory and what happened to it.
-        """
-        self._checked = time.monotonic()
-        if (reason := self._lost_reason()) is not None:
-            raise OutputDirLostError(
-                f"--trainer.output_dir {self._output_dir.path}: training stopped because this directory {reason}"
-            )
-
-    def check_periodically(self) -> None:
-        """Call `check` if the last call was some time ago, because network file systems are slow."""
-        if time.monotonic() - self._checked > CHECK_INTERVAL_S:
-            self.check()
-
-    def is_lost(self) -> bool:
-        """Return whether `check` raises."""
-        return self._lost_reason() is not None
-
-    def _lost_reason(self) -> str | None:
-        """Return what happened to the directory, None if it is intact."""
-        path = self._output_dir.path
-        try:
-            current, locked = _file_identity(path), _file_identity(self._descriptor)
-            if current is not None and current == locked:
-                return None if _file_identity(self._output_dir.run) else "was emptied"
-        except OSError as error:  # file server not responding: writing to it reports the error
-            logger.debug("%s: %s", path, error)
-            return None
-        if (new_path := _current_path(self._descriptor)) is not None:
-            return f"was moved to {new_path}; run `resume-training {new_path}` to continue"
-        return "was deleted or moved" if current is None else "was replaced by another one"
-
 
 def _make_unique_dir(path: Path) -> Path:
     """Create a folder, with a number appended to its name if it exists already."""
@@ -337,25 +180,6 @@ def _make_unique_dir(path: Path) -> Path:
             folder = path.with_name(f"{path.name}_{number}")
 
 
-def _file_identity(path: Path | int) -> tuple[int, int] | None:
-    """Return device and inode of a file, None if it does not exist."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE):
-            return None
-        raise
-    return status.st_dev, status.st_ino
-
-
-def _current_path(descriptor: int) -> str | None:
-    """Return the current path of an open directory, None if the system does not provide it."""
-    try:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
-    except OSError:
-        return None
-    return path if os.path.isdir(path) else None
-
-
-def _os_error_text(error: OSError) -> str:
+def os_error_text(error: OSError) -> str:
+    """Return the reason of an error of the operating system."""
     return os.strerror(error.errno) if error.errno else str(error)

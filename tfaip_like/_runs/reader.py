@@ -1,4 +1,4 @@
-"""Reader of run directories, which tolerates damaged or missing files."""
+"""Reader of run directories."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, OutputDir
-from tfaip_like._runs.run_files import Row, RunInfo, RunSummary, read_history, read_run_file
+from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, RUN_MARKERS, OutputDir
+from tfaip_like._runs.run_files import Row, RunInfo, RunSummary, read_history, read_metrics, read_run_file
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import read_json_object
+from tfaip_like._utils.json_files import Json
 
 Curve = Sequence[tuple[int, float]]
 """Pairs of epoch and value."""
@@ -31,23 +32,75 @@ class Best:
     value: float | None = None
 
 
-@dataclass(frozen=True)
 class Run:
-    """Contents of a run directory."""
+    """Contents of a run directory, the only reader of its files; each is read when it is first used.
 
-    output_dir: OutputDir
-    status: str
-    """`running`, `done`, `stopped`, `failed`, `killed` or `unknown`."""
-    info: RunInfo
-    """Content of `run.json`."""
-    summary: RunSummary
-    """Content of `summary.json`, written when the run last ended."""
-    history: Sequence[Row]
-    """Values of each epoch."""
-    parameters: Mapping[str, Any]
-    """All parameters as JSON values by flag without dashes: `model.graph.units`."""
-    problems: Sequence[str]
-    """Messages about files or values that could not be read."""
+    A missing file reads as empty, since a run writes its files one after the other. Without `problems`, the first
+    damaged file or value raises `UsageError`, which names the file and the key or line.
+
+    Args:
+        output_dir: run directory.
+        problems: list to append a message to for each damaged file or value, which is then omitted.
+    """
+
+    def __init__(self, output_dir: OutputDir, problems: list[str] | None = None):
+        self.output_dir = output_dir
+        self._problems = problems
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """Return the messages about the files and values that could not be read so far."""
+        return self._problems or ()
+
+    @cached_property
+    def info(self) -> RunInfo:
+        """Return the content of `run.json`."""
+        return read_run_file(RunInfo, self.output_dir.run, self._problems)
+
+    @cached_property
+    def summary(self) -> RunSummary:
+        """Return the content of `summary.json`, written when the run last ended."""
+        return read_run_file(RunSummary, self.output_dir.summary, self._problems)
+
+    @cached_property
+    def history(self) -> Sequence[Row]:
+        """Return the values of each epoch."""
+        return read_history(self.output_dir.history, self._problems)
+
+    def read_recent_history(self, num_epochs: int) -> Sequence[Row]:
+        """Return the values of the last epochs; faster than `history`, for the status of many runs."""
+        return read_history(self.output_dir.history, self._problems, last=num_epochs)
+
+    @cached_property
+    def best_metrics(self) -> Mapping[str, float]:
+        """Return the epoch and metrics of the best export, written when an epoch is the best so far."""
+        return read_metrics(self.output_dir.best, self._problems)
+
+    @cached_property
+    def parameter_tree(self) -> Mapping[str, Json]:
+        """Return the content of `trainer_params.json`."""
+        return read_run_file(dict[str, Any], self.output_dir.trainer_params, self._problems)
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """Return all parameters as JSON values by flag without dashes: `model.graph.units`."""
+        return flatten_params(self.parameter_tree)
+
+    @cached_property
+    def status(self) -> str:
+        """Return `running`, `done`, `stopped`, `failed`, `killed` or `unknown`."""
+        status = self.info.get("status", "unknown")
+        if status in ("running", "unknown") and self.output_dir.is_locked():
+            return "running"
+        return "killed" if status == "running" else status
+
+    @property
+    def start_time(self) -> float | None:
+        """Return the time of the first start of the run in seconds since 1970; None if unknown."""
+        try:
+            return datetime.fromisoformat(self.info.get("started", "")).timestamp()
+        except ValueError:
+            return None
 
     @property
     def name(self) -> str:
@@ -128,18 +181,11 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run directory; files and values that cannot be read are reported in `problems`."""
-    folder, problems = OutputDir(path), list[str]()
-    info = read_run_file(RunInfo, folder.run, problems)
-    return Run(
-        output_dir=folder,
-        status=_resolve_status(folder, info),
-        info=info,
-        summary=read_run_file(RunSummary, folder.summary, problems),
-        history=read_history(folder.history, problems),
-        parameters=flatten_params(_read_parameters(folder.trainer_params, problems)),
-        problems=problems,
-    )
+    """Read a run directory completely; files and values that cannot be read are reported in `problems`."""
+    run = Run(OutputDir(path), [])
+    # The status first: a run that ends meanwhile must not look killed.
+    _ = run.status, run.summary, run.history, run.parameters
+    return run
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -175,7 +221,7 @@ def iter_run_dirs(path: Path) -> Iterator[Path]:
     """Yield the run directories in and below a directory, ordered by name."""
     for parent, folders, files in os.walk(path):
         folders.sort(key=_natural_sort_key)
-        if {"run.json", "trainer_params.json", "history.csv"} & set(files):
+        if set(RUN_MARKERS) & set(files):
             folders.clear()
             yield Path(parent)
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -200,18 +246,3 @@ def flatten_params(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any
         else:
             leaves[here] = value
     return leaves
-
-
-def _resolve_status(folder: OutputDir, info: RunInfo) -> str:
-    status = str(info.get("status", "unknown"))
-    if status in ("running", "unknown") and folder.is_locked():
-        return "running"
-    return "killed" if status == "running" else status
-
-
-def _read_parameters(path: Path, problems: list[str]) -> dict[str, Any]:
-    try:
-        return read_json_object(path) if path.exists() else {}
-    except UsageError as error:
-        problems.append(str(error))
-        return {}

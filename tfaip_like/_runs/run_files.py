@@ -11,7 +11,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypedDict, TypeVar
+from typing import Literal, TypedDict, TypeVar, is_typeddict
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import read_json, read_text
@@ -21,6 +21,9 @@ Row = Mapping[str, float]
 """Values of an epoch by column name; `epoch` counts from 1."""
 
 T = TypeVar("T")
+
+METRICS = "metrics.json"
+"""File of an export with its epoch and metrics."""
 
 
 class ClusterJobInfo(TypedDict, total=False):
@@ -77,6 +80,8 @@ class RunInfo(TypedDict, total=False):
     ended: str
     seconds: Seconds
     error: str
+    checkpoint: str | None
+    """Checkpoint to resume a stopped run from."""
     resumed: list[ResumeInfo]
     data: dict[str, Count | None]
     weights: Count
@@ -109,7 +114,7 @@ def read_run_file(tp: type[T], path: Path, problems: list[str] | None = None) ->
     """Read a JSON file of a run; return an empty object if it does not exist.
 
     Args:
-        tp: `RunInfo`, `RunSummary` or another `TypedDict`.
+        tp: `RunInfo`, `RunSummary`, or another `TypedDict` or `dict`.
         path: path of the file.
         problems: list to append a message to for each invalid key, whose value is then omitted.
 
@@ -121,18 +126,35 @@ def read_run_file(tp: type[T], path: Path, problems: list[str] | None = None) ->
     if problems is None:
         return decode(tp, read_json(path), str(path))
     try:
-        return decode_lenient(tp, read_json(path), str(path), problems)
+        if is_typeddict(tp):
+            return decode_lenient(tp, read_json(path), str(path), problems)
+        return decode(tp, read_json(path), str(path))
     except UsageError as error:
         problems.append(str(error))
         return decode(tp, {}, str(path))
 
 
-def read_history(path: Path, problems: list[str] | None = None) -> list[dict[str, float]]:
+def read_metrics(export: Path, problems: list[str] | None = None) -> dict[str, float]:
+    """Return the epoch and metrics of an export; an empty dict without an export.
+
+    Args:
+        export: export directory.
+        problems: list to append a message to if the file is damaged.
+
+    Raises:
+        UsageError: without `problems`, if the file is damaged; names the file and the key or line.
+    """
+    metrics = read_run_file(dict[str, float], export / METRICS, problems)
+    return {**metrics, "epoch": int(metrics["epoch"])} if "epoch" in metrics else metrics
+
+
+def read_history(path: Path, problems: list[str] | None = None, last: int | None = None) -> list[dict[str, float]]:
     """Read the rows of a `history.csv`; return an empty list if it does not exist.
 
     Args:
         path: path of the file.
         problems: list to append a message to for each invalid line, which is then omitted.
+        last: number of last epochs to read; by default all.
 
     Raises:
         UsageError: without `problems`, for the first invalid line; names the file and the line.
@@ -142,7 +164,7 @@ def read_history(path: Path, problems: list[str] | None = None) -> list[dict[str
     messages = list[str]()
     rows = list[dict[str, float]]()
     try:
-        rows = parse_history(read_text(path), str(path), messages)
+        rows = parse_history(read_text(path), str(path), messages, last)
     except UsageError as error:
         messages.append(str(error))
     if messages and problems is None:

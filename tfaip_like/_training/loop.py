@@ -11,7 +11,8 @@ from typing import Any
 
 import keras
 
-from tfaip_like._runs.output_dir import OutputDirLostError
+from tfaip_like._runs.output_dir import GRADIENT_NORM
+from tfaip_like._runs.output_dir_lock import OutputDirLostError
 from tfaip_like._training import state as variables
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position
@@ -22,7 +23,7 @@ from tfaip_like._training.non_finite import NonFiniteGuard
 from tfaip_like._training.profiler import StepProfiler
 from tfaip_like._training.resume import ResumeState, batching_signature
 from tfaip_like._training.steps.execution import is_xla_unsupported_error
-from tfaip_like._training.steps.training_model import GRADIENT_NORM, NON_FINITE, select_logged_metrics
+from tfaip_like._training.steps.training_model import NON_FINITE, select_logged_metrics
 from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.sanity_check import run_sanity_check
 from tfaip_like._utils.errors import Interrupted

@@ -16,6 +16,7 @@ from typing import Any, cast
 from tfaip_like._runs.git import GitState, class_source_path, read_git_state
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.package_versions import installed_versions
+from tfaip_like._runs.reader import Run
 from tfaip_like._runs.run_files import ClusterJobInfo
 from tfaip_like._utils.files import atomic_write_text
 from tfaip_like._utils.json_files import write_json
@@ -68,7 +69,7 @@ class RunMetadata:
             position: position it resumes from, for people.
             changes: changed parameters, as logged.
         """
-        before: dict[str, Any] = {**self.output_dir.read_info()}
+        before: dict[str, Any] = {**Run(self.output_dir).info}
         self._completed_record = before if before.get("status") == "done" else None
         first = {name: before[name] for name in before if name not in ("status", "error", "ended", "seconds")}
         current = {

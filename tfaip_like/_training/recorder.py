@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from tfaip_like._loggers._tensorboard import TensorBoardLogger
 from tfaip_like._runs.history import History
 from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, OutputDir
+from tfaip_like._runs.reader import Run
 from tfaip_like._training.reporter import Reporter
 from tfaip_like._training.selection.best_tracker import BestTracker
 from tfaip_like._training.selection.comparison import COMPARE_PREFIX, GAIN, RunComparison
@@ -55,7 +56,7 @@ class EpochRecorder:
             scenario,
             [*self._prefixes, *([COMPARE_PREFIX] if self._comparison else [])],
             epochs_done + 1 if epochs_done else None,
-            output_dir.read_start_time() if output_dir else None,
+            Run(output_dir).start_time if output_dir else None,
         )
 
     def compare(self, row: Mapping[str, float]) -> Mapping[str, float]:

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from tfaip_like._report.run_page import write_report
 from tfaip_like._report.summary_store import store_summaries
-from tfaip_like._runs.output_dir import OutputDir, OutputDirLostError
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.output_dir_lock import OutputDirLostError
 from tfaip_like._utils.console import OnceLogger
 from tfaip_like._utils.files import is_disk_full_error
 from tfaip_like.summaries import Summary

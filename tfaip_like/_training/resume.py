@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 
-from tfaip_like._export.layout import read_metrics
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.reader import Run
+from tfaip_like._runs.run_files import read_metrics
 from tfaip_like._training import state
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import (
@@ -179,7 +180,7 @@ class ResumeState:
     def restore_best(self, components: TrainingComponents) -> None:
         """Export the best epoch again if best/ is missing or belongs to an abandoned epoch (`--resume.epoch`)."""
         output_dir, epoch, model = components.output_dir, components.selection.best.epoch, components.model
-        if output_dir is None or epoch is None or read_metrics(output_dir.best).get("epoch") == epoch:
+        if output_dir is None or epoch is None or Run(output_dir).best_metrics.get("epoch") == epoch:
             return
         saved = next(
             (one for one in list_checkpoints(output_dir.checkpoints) if one.position == Position(epoch, 0)), None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.output_dir import NONDETERMINISTIC_COLUMNS, OutputDir
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, list_checkpoints
 from tfaip_like._training.devices import Devices, configure_devices
 from tfaip_like._training.training import run_training
@@ -30,7 +30,6 @@ NUM_EPOCHS = 2
 NUM_STEPS = 8
 CHECKPOINT_EVERY_STEPS = 3
 """Steps between two checkpoints, each of which ends an execution; not a divisor of the steps per epoch."""
-NONDETERMINISTIC_COLUMNS = ("seconds", "samples_per_second", "input_bound", "memory_mb")
 
 Interruption = Callable[[Scenario], None]
 """Trains a short scenario and interrupts it before its end."""

@@ -14,7 +14,9 @@ import keras
 
 from tfaip_like._export.formats import check_formats
 from tfaip_like._keras_ext.extended_optimizer import finalize_averaged_weights
-from tfaip_like._runs.output_dir import OutputDir, OutputDirLock, OutputDirLostError
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.output_dir_lock import OutputDirLock, OutputDirLostError, lock_output_dir
+from tfaip_like._runs.reader import Run
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.devices import Devices
@@ -94,7 +96,7 @@ def run_training(
     with ExitStack() as stack:
         resume_state, metadata, lock = None, None, None
         if output_dir is not None:
-            lock = stack.enter_context(output_dir.acquire(resume=resume is not None))
+            lock = stack.enter_context(lock_output_dir(output_dir, resume=resume is not None))
             stack.enter_context(log_to_file(output_dir.train_log))
             if scenario.trainer.checkpoint_dir is not None:
                 _set_checkpoint_dir(output_dir, scenario.trainer.checkpoint_dir, explicit_flags)
@@ -166,7 +168,7 @@ def _load_resume_state(output_dir: OutputDir, scenario: Scenario, resume: Resume
     """Return the state to resume from; None if the run was killed before its first checkpoint."""
     resume_state = load_resume_state(output_dir, resume)
     if resume_state is None:
-        info = output_dir.read_info()
+        info = Run(output_dir).info
         had_checkpoint = info.get("status") == "done" or (info.get("status") == "stopped" and info.get("checkpoint"))
         if had_checkpoint and output_dir.history.exists():
             raise UsageError(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfaip_like._runs.run_files import RunSummary, read_run_file
+from tfaip_like._runs.reader import Run
 from tfaip_like._training.checkpointing.checkpoints import Position, list_checkpoints
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.files import atomic_write_text
@@ -124,7 +124,7 @@ def _extension_paths(batch: Batch, name: str) -> tuple[Path, Path]:
 
 
 def _is_stopped_early(batch: Batch, name: str) -> bool:
-    return bool(read_run_file(RunSummary, batch.run_dir(name).summary, []).get("stopped_early"))
+    return bool(Run(batch.run_dir(name), []).summary.get("stopped_early"))
 
 
 def _has_checkpoint(batch: Batch, name: str, epoch: int) -> bool:

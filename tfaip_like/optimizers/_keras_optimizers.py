@@ -35,7 +35,20 @@ class SGD(Optimizer):
     """Nesterov momentum: evaluate the gradient after the momentum step."""
 
 
-class Adam(Optimizer):
+class _AdaptiveMoments(Optimizer):
+    """Settings of Adam and the optimizers that differ from it elsewhere."""
+
+    beta_1: UnitInterval = 0.9
+    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
+
+    beta_2: UnitInterval = 0.999
+    """Decay rate of the moving average of squared gradients (second moment), in [0, 1)."""
+
+    epsilon: Positive = 1e-7
+    """Constant added to the denominator for numerical stability."""
+
+
+class Adam(_AdaptiveMoments):
     """Adaptive step sizes from moving averages of gradients and their squares (https://arxiv.org/abs/1412.6980).
 
     Example:
@@ -43,32 +56,14 @@ class Adam(Optimizer):
         Adam(weight_decay=0.01, beta_2=0.98)
     """
 
-    beta_1: UnitInterval = 0.9
-    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
-
-    beta_2: UnitInterval = 0.999
-    """Decay rate of the moving average of squared gradients (second moment), in [0, 1)."""
-
-    epsilon: Positive = 1e-7
-    """Constant added to the denominator for numerical stability."""
-
     amsgrad: bool = False
     """AMSGrad: use the maximum of all second moments so far (https://openreview.net/forum?id=ryQu7f-RZ)."""
 
 
-class AdamW(Optimizer):
+class AdamW(_AdaptiveMoments):
     """Adam with decoupled weight decay (https://arxiv.org/abs/1711.05101)."""
 
     weight_decay = 0.004
-
-    beta_1: UnitInterval = 0.9
-    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
-
-    beta_2: UnitInterval = 0.999
-    """Decay rate of the moving average of squared gradients (second moment), in [0, 1)."""
-
-    epsilon: Positive = 1e-7
-    """Constant added to the denominator for numerical stability."""
 
     amsgrad: bool = False
     """AMSGrad: use the maximum of all second moments so far."""
@@ -131,17 +126,8 @@ class RMSprop(Optimizer):
     """Normalize by the variance of gradients instead of their mean square."""
 
 
-class Nadam(Optimizer):
+class Nadam(_AdaptiveMoments):
     """Adam with Nesterov momentum (Dozat 2015)."""
-
-    beta_1: UnitInterval = 0.9
-    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
-
-    beta_2: UnitInterval = 0.999
-    """Decay rate of the moving average of squared gradients (second moment), in [0, 1)."""
-
-    epsilon: Positive = 1e-7
-    """Constant added to the denominator for numerical stability."""
 
 
 class Lion(Optimizer):
@@ -158,17 +144,8 @@ class Lion(Optimizer):
         self.require(self.beta_1 > 0, "beta_1", "must be above 0: Lion requires momentum")
 
 
-class Lamb(Optimizer):
+class Lamb(_AdaptiveMoments):
     """Adam with layer-wise step sizes, for large batches (https://arxiv.org/abs/1904.00962)."""
-
-    beta_1: UnitInterval = 0.9
-    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
-
-    beta_2: UnitInterval = 0.999
-    """Decay rate of the moving average of squared gradients (second moment), in [0, 1)."""
-
-    epsilon: Positive = 1e-7
-    """Constant added to the denominator for numerical stability."""
 
 
 class Muon(Optimizer):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -56,10 +56,24 @@ def parse_value(tp: Any, words: Sequence[str]) -> Any:
     """
     if len(words) == 1 and (value := _parse_json_word(tp, words[0])) is not None:
         return decode_value(tp, value)
+    return _convert_to_first_member(tp, lambda member: _parse_member(member, words), _quote_words(words))
+
+
+def _convert_to_first_member(tp: Any, convert: Callable[[Any], Any], shown: str) -> Any:
+    """Return what `convert` makes of the first type of a union that it accepts, strictest first.
+
+    Args:
+        tp: type or union of types.
+        convert: conversion to a type; raises `ValueError` if the value is not of this type.
+        shown: the value, for messages.
+
+    Raises:
+        ValueError: if the value is of none of the types.
+    """
     problems = []
     for member in sorted(union_members(tp), key=_strictness):
         try:
-            return _parse_member(member, words)
+            return convert(member)
         except UsageError:
             raise
         except ValueError as problem:
@@ -67,7 +81,7 @@ def parse_value(tp: Any, words: Sequence[str]) -> Any:
                 problems.append(problem)
     if len(problems) == 1:
         raise problems[0]
-    raise ValueError(f"expected {type_metavar(tp)}, got {_quote_words(words)}")
+    raise ValueError(f"expected {type_metavar(tp)}, got {shown}")
 
 
 def _parse_member(tp: Any, words: Sequence[str]) -> Any:
@@ -208,21 +222,15 @@ def decode_value(tp: Any, value: Json) -> Any:
         return decode_params(bases, value)
     if isinstance(value, PlainScalar):
         return parse_value(tp, [value])
-    problems = []
-    for member in sorted(union_members(tp), key=_strictness):
-        try:
-            return _decode_member(member, value)
-        except UsageError:
-            raise
-        except ValueError as problem:
-            if member is not NONE_TYPE:
-                problems.append(problem)
     plain = [kind for kind in (float, int, bool) if kind in union_members(tp)]
-    if isinstance(value, str) and plain:  # JSON has no infinity
-        return _parse_word(plain[0], value)
-    if len(problems) == 1:
-        raise problems[0]
-    raise ValueError(f"expected {type_metavar(tp)}, got {short_json(value)}")
+    try:
+        return _convert_to_first_member(tp, lambda member: _decode_member(member, value), short_json(value))
+    except UsageError:
+        raise
+    except ValueError:
+        if not plain or not isinstance(value, str):
+            raise
+    return _parse_word(plain[0], value)  # JSON has no infinity
 
 
 def _decode_member(tp: Any, value: Json) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, OutputDir
-from tfaip_like._runs.reader import find_run_dirs
-from tfaip_like._runs.run_files import read_history
+from tfaip_like._runs.reader import Run, find_run_dirs
+from tfaip_like._runs.run_files import Row
 from tfaip_like._training.selection.best_tracker import BestTracker
 from tfaip_like._utils.errors import UsageError
 
@@ -20,7 +20,7 @@ GAIN = "compare_gain"
 """Improvement of the monitored value over the reference run at the same epoch."""
 
 
-def read_reference_history(run: Path) -> list[dict[str, float]]:
+def read_reference_history(run: Path) -> Sequence[Row]:
     """Return the history rows of a run, at least one.
 
     Raises:
@@ -30,7 +30,7 @@ def read_reference_history(run: Path) -> list[dict[str, float]]:
         run_dirs = find_run_dirs(run)
         if run_dirs != [run]:
             raise UsageError(f"{run}: contains several runs; choose one of them, such as {run_dirs[0]}")
-        rows = read_history(OutputDir(run).history)
+        rows = Run(OutputDir(run)).history
         if not rows:
             raise UsageError(f"{run}: the run has not completed an epoch yet (no history.csv)")
     except UsageError as error:
@@ -55,7 +55,7 @@ class RunComparison:
         self._rows: dict[int, dict[str, float]] = {}
         latest: dict[str, float] = {}
         for row in read_reference_history(run):
-            latest = latest | row  # the run may be validated every few epochs only
+            latest = {**latest, **row}  # the run may be validated every few epochs only
             self._rows[int(row["epoch"])] = latest
         self._has_warned = False
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import keras
 
-from tfaip_like._export.layout import read_metrics
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.reader import Run
 from tfaip_like._training.selection.best_tracker import BestTracker, make_best_tracker
 from tfaip_like._training.selection.early_stopping import EarlyStopper
 from tfaip_like._training.selection.plateau import PlateauController
@@ -175,5 +175,5 @@ class ModelSelection:
 
 def read_later_best(output_dir: OutputDir | None, epochs_done: int) -> Mapping[str, float]:
     """Return the metrics of best/ if it is of a later epoch than `epochs_done`; empty otherwise."""
-    metrics = read_metrics(output_dir.best) if output_dir is not None else {}
+    metrics = Run(output_dir).best_metrics if output_dir is not None else {}
     return metrics if metrics.get("epoch", 0) > epochs_done else {}

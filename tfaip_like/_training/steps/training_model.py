@@ -13,6 +13,7 @@ from keras import ops
 from tfaip_like._keras_ext import range_checks
 from tfaip_like._keras_ext.broadcasting import check_accidental_broadcasting
 from tfaip_like._keras_ext.metrics import FirstNonFiniteStep
+from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, GRADIENT_NORM
 from tfaip_like._user_code.code_errors import CodeError, qualified_method_name
 from tfaip_like._utils.errors import UsageError, truncate_list, with_article
 from tfaip_like.data._loader.batching import Batch
@@ -23,18 +24,7 @@ from tfaip_like.modeling._network import select_inputs
 logger = logging.getLogger(__name__)
 
 NON_FINITE = "non_finite"
-GRADIENT_NORM = "gradient_norm"
-RESERVED_NAMES = (
-    "loss",
-    "lr",
-    "epoch",
-    "seconds",
-    "samples_per_second",
-    "input_bound",
-    "memory_mb",
-    NON_FINITE,
-    GRADIENT_NORM,
-)
+RESERVED_NAMES = ("loss", NON_FINITE, *BOOKKEEPING_COLUMNS)
 
 
 class TrainingModel(keras.Model):

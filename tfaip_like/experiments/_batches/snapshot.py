@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from tfaip_like._runs.batch_layout import BATCH_INDEX
 from tfaip_like._runs.git import GIT_STATE_FILENAME, GitState, class_source_path, read_git_state
+from tfaip_like._runs.output_dir import RUN
 from tfaip_like._utils.code_origin import is_user_file
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.json_files import write_json
@@ -24,7 +26,7 @@ MAX_FILE_BYTES = 1_000_000
 """Size limit of a file; larger files are considered data and are not copied."""
 MAX_TOTAL_BYTES = 100_000_000
 """Size limit of the whole snapshot."""
-OUTPUT_DIR_MARKERS = ("run.json", "batch.json")
+OUTPUT_DIR_MARKERS = (RUN, BATCH_INDEX)
 """Files that mark a directory of results, which is not copied."""
 
 

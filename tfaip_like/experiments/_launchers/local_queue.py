@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from tfaip_like._runs.reader import Run
 from tfaip_like._utils.files import is_disk_full_error
 from tfaip_like._utils.json_files import write_json
 from tfaip_like._utils.locks import is_locked, lock_descriptor
@@ -209,7 +210,7 @@ class Scheduler:
             )
 
     def _stop_run(self, name: str, ticket: Ticket) -> None:
-        pid = ticket.pid or self.batch.run_dir(name).read_info().get("pid")
+        pid = ticket.pid or Run(self.batch.run_dir(name)).info.get("pid")
         if pid is None or ticket.host not in (None, socket.gethostname()):  # a PID is valid on its host only
             return
         if name not in self.stopping:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated
 
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._runs.run_files import read_history
+from tfaip_like._runs.reader import Run
 from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.json_files import Json, format_json
 from tfaip_like._utils.processes import ParentPipe, session_memory_mb
@@ -231,7 +231,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
                 process.wait()
             parent_pipe.close()
     if process.returncode:
-        error = out.read_info().get("error") or last_error_message(log)
+        error = Run(out).info.get("error") or last_error_message(log)
         raise UsageError(
             f"calibration of {run.name} failed: {error}\nfix the error, or pass --time and --mem explicitly"
         )
@@ -241,14 +241,14 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
 def _make_calibration(
     batch: Batch, run: BatchRun, out: OutputDir, begin: datetime, end: datetime, memory: float
 ) -> Calibration:
-    info = out.read_info()
+    measured = Run(out)
+    info, rows = measured.info, measured.history
     samples = get_int_parameter(batch, run, "trainer", "samples_per_epoch") or info["data"]["train"]
     if samples is None:
         raise UsageError(
             f"{run.name}: the length of its data stream is unknown: set --trainer.samples_per_epoch in the plan, or "
             "pass --time and --mem explicitly"
         )
-    rows = read_history(out.history)
     train_seconds = [row["seconds"] for row in rows]
     ends = info["epoch_ends"]
     # The first epoch compiles the model, which belongs to the start. It is the only one after an early stop.

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._runs.run_files import read_history
+from tfaip_like._runs.reader import Run
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import format_json
 from tfaip_like._utils.locks import file_lock
@@ -283,7 +283,7 @@ def _flags_key(flags: Mapping[str, Sequence[str]]) -> str:
 
 def _read_monitor_values(run: OutputDir, monitor: str) -> dict[int, float]:
     """Return the value of the monitor for each epoch so far."""
-    rows = read_history(run.history)
+    rows = Run(run).history
     # Without validation data, the training value is used in all epochs.
     name = monitor if any(monitor in row for row in rows) else monitor.removeprefix("val_")
     return {int(row["epoch"]): row[name] for row in rows if name in row}

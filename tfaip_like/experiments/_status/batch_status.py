@@ -7,11 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tfaip_like._export.layout import read_metrics
-from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._runs.run_files import RunInfo, RunSummary, parse_history, read_run_file
+from tfaip_like._runs.reader import Run
+from tfaip_like._runs.run_files import RunInfo
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import read_text
 from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun
 from tfaip_like.experiments._launchers.local_queue import is_disk_full, is_scheduler_running
 from tfaip_like.experiments._launchers.slurm import ClusterJob, query_arrays_by_script, query_cluster_jobs
@@ -130,17 +128,15 @@ def make_status(
 def _make_run_status(
     batch: Batch, run: BatchRun, ticket: Ticket | None, jobs: Mapping[str, ClusterJob] | None
 ) -> RunStatus:
-    folder = batch.run_dir(run.name)
     problems = list[str]()
-    info: RunInfo = {}
-    if ticket is not None or folder.path.exists():
-        info = read_run_file(RunInfo, folder.run, problems)
-    epoch, seconds = _read_progress(folder, problems) if info else (0, None)
+    reader = Run(batch.run_dir(run.name), problems)
+    info = reader.info
+    epoch, seconds = _read_progress(reader) if info else (0, None)
     try:
         state, reason, node = determine_state(batch, run.name, ticket, info, jobs)
     except UsageError as error:
         state, reason, node = RunState("failed", str(error))
-    monitor, best = _read_best(folder, run.monitor, problems) if epoch else (run.monitor, None)
+    monitor, best = _read_best(reader, run.monitor, epoch) if epoch else (run.monitor, None)
     if problems and state == "new":
         state = "failed"
     reason = problems[0] if problems else reason
@@ -180,33 +176,24 @@ def _cluster_job(
     return job, known.name if known is not None else None
 
 
-def _read_progress(folder: OutputDir, problems: list[str]) -> tuple[int, float | None]:
+def _read_progress(run: Run) -> tuple[int, float | None]:
     """Return the number of completed epochs, and the seconds per epoch."""
-    if not folder.history.exists() and not folder.history.is_symlink():
-        return 0, None
-    try:
-        recent = parse_history(read_text(folder.history), str(folder.history), problems, last=RECENT_EPOCHS)
-    except UsageError as error:
-        problems.append(str(error))
-        return 0, None
+    recent = run.read_recent_history(RECENT_EPOCHS)
     seconds = [row["seconds"] for row in recent if "seconds" in row]
     epoch = int(recent[-1]["epoch"]) if recent else 0
     return epoch, sum(seconds) / len(seconds) if seconds else None
 
 
-def _read_best(folder: OutputDir, monitor: str, problems: list[str]) -> tuple[str, float | None]:
+def _read_best(run: Run, monitor: str, epoch: int) -> tuple[str, float | None]:
     """Return the monitor and its best value, from the summary of a finished run or from the best export."""
-    best = read_run_file(RunSummary, folder.summary, problems).get("best") or {}
-    if "monitor" in best:
-        return best["monitor"], best.get("value")
-    try:
-        metrics = read_metrics(folder.best)
-    except UsageError as error:
-        problems.append(str(error))
-        return monitor, None
+    best = run.summary.get("best") or {}
+    monitor = best.get("monitor", monitor)
+    is_current = (run.summary.get("last") or {}).get("epoch", epoch) == epoch  # not one from before a resume
+    if "monitor" in best and is_current:
+        return monitor, best.get("value")
     for name in (monitor, monitor.removeprefix("val_"), "loss"):
-        if name in metrics:
-            return name, metrics[name]
+        if name in run.best_metrics:
+            return name, run.best_metrics[name]
     return monitor, None
 
 
