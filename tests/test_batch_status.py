@@ -96,6 +96,19 @@ def test_progress_is_read_from_history_and_the_best_export(tmp_path: Path) -> No
     assert "wide   waiting  3/10   val_loss 0.25  0:00:30" in format_table([status])
 
 
+@pytest.mark.parametrize(("last_epoch", "best"), [(1, 0.25), (3, 0.4)])
+def test_the_best_value_ignores_a_summary_from_before_a_resume(tmp_path: Path, last_epoch: int, best: float) -> None:
+    batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 10}\n")
+    run = batch.run_dir("wide")
+    run.best.mkdir(parents=True)
+    run.run.write_text(json.dumps({"status": "running"}))
+    run.history.write_text("epoch,loss,val_loss,seconds\n1,0.5,0.4,9\n2,0.3,0.25,2\n3,0.2,,2\n")
+    (run.best / "metrics.json").write_text(json.dumps({"epoch": 2, "loss": 0.3, "val_loss": 0.25}))
+    summary = {"best": {"epoch": 1, "monitor": "val_loss", "mode": "min", "value": 0.4}, "last": {"epoch": last_epoch}}
+    run.summary.write_text(json.dumps(summary))
+    assert read_status(batch).runs[0].best == best
+
+
 def test_batches_are_found_below_a_folder_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name in ("a/version_10", "a/version_9", "b", ".hidden/c", "x/x/x/x/x"):
         (tmp_path / name).mkdir(parents=True)
