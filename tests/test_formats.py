@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +13,10 @@ from conftest import slow
 from small import Line, small
 
 from tfaip_like import Tensors, UsageError, keras, load_predictor, train
+from tfaip_like._export.formats.conversion import FORMATS
+from tfaip_like.params._docs import field_docs
+from tfaip_like.settings import Trainer
+from tfaip_like.settings._trainer import ExportFormat
 
 X = np.random.default_rng(2).random((5, 2), dtype="float32")
 
@@ -40,19 +44,23 @@ def with_litert(file: Path) -> dict[str, Any]:
     return found
 
 
-FORMATS: dict[str, tuple[str, str, Callable[[Path], dict[str, Any]]]] = {
-    "onnx": ("tf2onnx", "network.onnx", with_onnx),
-    "litert": ("ai_edge_litert", "network.tflite", with_litert),
-}
+RUN: dict[str, Callable[[Path], dict[str, Any]]] = {"onnx": with_onnx, "litert": with_litert}
+
+
+def test_each_format_that_the_settings_name_is_defined_and_documented() -> None:
+    assert list(FORMATS) == list(get_args(ExportFormat))
+    text = field_docs(Trainer)["export_formats"]
+    assert all(name in text and FORMATS[name].filename in text for name in FORMATS)
 
 
 @pytest.mark.parametrize("name", ["onnx", slow("litert")])
-def test_other_formats_predict_the_same(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    package, file, run = FORMATS[name]
-    pytest.importorskip(package)
+def test_other_formats_predict_the_same(name: ExportFormat, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    definition = FORMATS[name]
+    for package in definition.required_packages:
+        pytest.importorskip(package)
     train(small(tmp_path / "run", model=Sign(), trainer={"epochs": 1, "export_formats": [name]}))
     for export in ("best", "export"):
-        answers = run(tmp_path / "run" / export / file)
+        answers = RUN[name](tmp_path / "run" / export / definition.filename)
         for output, expected in load_predictor(tmp_path / "run" / export).outputs({"x": X}).items():
             np.testing.assert_allclose(answers[output], expected, rtol=1e-4, atol=1e-5)
     assert "differs" not in caplog.text

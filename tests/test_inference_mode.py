@@ -32,7 +32,7 @@ from tfaip_like import (
 )
 from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.finite_inputs import find_finite_inputs
-from tfaip_like._export.formats import add_formats
+from tfaip_like._export.formats.conversion import FORMATS, add_formats
 from tfaip_like._export.verification import check_export
 from tfaip_like._export.writing import write_export
 from tfaip_like._training.exports import ExportWriter
@@ -43,6 +43,7 @@ from tfaip_like.inference._experts import gather_experts
 from tfaip_like.inference._lav import load_and_validate
 from tfaip_like.modeling._network import Networks, build_networks
 from tfaip_like.settings import Trainer
+from tfaip_like.settings._trainer import ExportFormat
 
 IMAGES = np.random.default_rng(3).random((4, 8, 8, 3), dtype="float32")
 
@@ -119,9 +120,10 @@ def test_layers_that_train_by_default_are_off_in_an_export(name: str, tmp_path: 
 
 @pytest.mark.parametrize("name", ["onnx", slow("litert")])
 def test_layers_that_train_by_default_are_off_in_other_formats(
-    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    name: ExportFormat, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip({"onnx": "tf2onnx", "litert": "ai_edge_litert"}[name])
+    for package in FORMATS[name].required_packages:
+        pytest.importorskip(package)
     export_of(tmp_path / "a[1] 'ü?" / "export", BUILDERS["sequential"])
     add_formats(tmp_path / "a[1] 'ü?" / "export", [name], Batch({"x": IMAGES}, {}))
     assert not [record for record in caplog.records if record.name.startswith("tfaip_like")]

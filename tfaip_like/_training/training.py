@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 
-from tfaip_like._export.formats import check_formats
+from tfaip_like._export.formats.conversion import check_formats
 from tfaip_like._keras_ext.extended_optimizer import finalize_averaged_weights
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import OutputDirLock, OutputDirLostError, lock_output_dir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from tfaip_like._utils.errors import pluralize
 from tfaip_like.params import Params
@@ -18,6 +18,9 @@ from tfaip_like.params._field_rules import (
     UniquePerRun,
 )
 from tfaip_like.settings._interval import parse_interval
+
+ExportFormat: TypeAlias = Literal["onnx", "litert"]
+"""Names of the formats in `_export.formats`, and of the extras that install their packages."""
 
 _NEEDS_OUTPUT_DIR = Requires("output_dir", "requires --trainer.output_dir")
 
@@ -130,7 +133,7 @@ class Trainer(Params):
     keep_every_n: Annotated[int, _NEEDS_OUTPUT_DIR] = 0
     """Never delete the checkpoint of every n-th epoch; 1 keeps all, 0 none."""
 
-    export_formats: Annotated[list[Literal["onnx", "litert"]], _NEEDS_OUTPUT_DIR] = []
+    export_formats: Annotated[list[ExportFormat], _NEEDS_OUTPUT_DIR] = []
     """Additional formats of best/ and export/, written at the end (network.onnx, network.tflite). To install
     them: pip install 'tfaip_like[onnx,litert]'."""
 
