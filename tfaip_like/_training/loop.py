@@ -91,6 +91,7 @@ class TrainingLoop:
                 self.state.complete_epoch()
                 self.context.logged.clear()
                 self._save_after_epoch()
+                self._report_checkpoints()
                 if not self._is_finished:
                     self.components.interrupt.check()
         except BaseException as error:
@@ -102,6 +103,7 @@ class TrainingLoop:
             raise
         finally:
             self._close()
+        self._report_checkpoints()
         self.components.interrupt.disarm()
 
     def _begin_training(self) -> None:
@@ -166,6 +168,7 @@ class TrainingLoop:
                 self._report_non_finite(first)
             components.progress.update(step, self.state.epoch + 1, float(results["loss"]))
         components.callbacks.on_execution_end(self.context, lambda: select_logged_metrics(results))
+        self._report_checkpoints()
         if self.checkpoint_manager is not None:
             self.checkpoint_manager.raise_pending_error()
             if not is_last and self.checkpoint_manager.should_save_after_step(step):
@@ -239,6 +242,11 @@ class TrainingLoop:
             self._is_finished or manager.should_save_after_epoch(state.epoch, state.global_step)
         ):
             self._save_checkpoint()
+
+    def _report_checkpoints(self) -> None:
+        """Run the hook of callbacks for the checkpoints that have been written."""
+        for path in self.checkpoint_manager.pop_written() if self.checkpoint_manager is not None else ():
+            self.components.callbacks.call("on_checkpoint", self.context, path)
 
     def _save_checkpoint(self) -> None:
         assert self.checkpoint_manager is not None

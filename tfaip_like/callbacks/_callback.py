@@ -28,7 +28,8 @@ class Callback(Params):
     in checkpoints and restored on resume, so they must be JSON values; names that begin with an underscore are not
     saved.
 
-    A hook that raises ends the training, after its state is saved.
+    A hook that raises ends the training, after its state is saved; the resumed training runs it again, unless it is
+    `on_step_end`, whose step is done.
 
     Example:
         >>> class CountSteps(Callback):

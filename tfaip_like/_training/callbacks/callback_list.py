@@ -114,6 +114,8 @@ class CallbackList:
         Args:
             saved: what `state` returned.
         """
+        if self._keras_callbacks is not None:
+            logger.warning("the state of Keras callbacks is not restored: Keras has no interface for it")
         remaining = list(saved)
         for callback in self._callbacks:
             name = qualified_name(type(callback))

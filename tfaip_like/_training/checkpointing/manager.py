@@ -6,7 +6,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position, prune_checkpoints, write_checkpoint
@@ -40,6 +41,7 @@ class CheckpointManager:
         self._next_save_time = time.monotonic() + self.interval.seconds
         self._thread: threading.Thread | None = None
         self._pending_failure: tuple[Exception, Callable[[], None]] | None = None
+        self._written: deque[Path] = deque()
 
     def is_kept_permanently(self, epoch: int) -> bool:
         """Return whether the checkpoint after this epoch is never removed."""
@@ -70,7 +72,8 @@ class CheckpointManager:
         self.last_position = position
 
         def write() -> None:
-            write_checkpoint(self.checkpoint_dir, position, content)
+            checkpoint = write_checkpoint(self.checkpoint_dir, position, content)
+            self._written.append(checkpoint.path)
             kept = {epoch for epoch in range(1, position.epoch + 1) if self.is_kept_permanently(epoch)}
             prune_checkpoints(self.checkpoint_dir, self.trainer.keep_checkpoints, kept)
 
@@ -83,6 +86,11 @@ class CheckpointManager:
             write()
         except Exception as error:
             self._pending_failure = (error, write)
+
+    def pop_written(self) -> Iterator[Path]:
+        """Yield the checkpoints that have been written since the last call."""
+        while self._written:
+            yield self._written.popleft()
 
     def wait_until_finished(self) -> None:
         """Wait until the last checkpoint is on disk, including for disk space.
