@@ -15,7 +15,7 @@ from conftest import REPOSITORY
 from tfaip_like._runs.batch_layout import run_code_name_path
 from tfaip_like._utils.json_files import write_json
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.tickets import make_ticket, write_ticket
+from tfaip_like.experiments.launchers._tickets import make_ticket, write_ticket
 
 SCENARIO = (
     """

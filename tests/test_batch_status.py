@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from batches import make_fake_batch
 from tfaip_like import UsageError
 from tfaip_like._cli.experiments import experiments
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.slurm import ClusterJob
-from tfaip_like.experiments._launchers.tickets import Ticket, make_ticket, write_ticket
 from tfaip_like.experiments._status.batch_status import read_status
-from tfaip_like.experiments._status.run_state import determine_cluster_state, final_state
+from tfaip_like.experiments._status.run_state import determine_state, final_state
 from tfaip_like.experiments._status_table import collect_statuses, find_batches, format_table, only_runs
+from tfaip_like.experiments.launchers import JobStatus, Slurm
+from tfaip_like.experiments.launchers._slurm import make_job_status
+from tfaip_like.experiments.launchers._tickets import Ticket, make_ticket, write_ticket
 
 KILLED = ("failed", "killed by signal 9")
 
@@ -48,35 +50,32 @@ def test_state_of_an_ended_run(
 @pytest.mark.parametrize(
     ("job", "begun", "record", "expected"),
     [
-        (ClusterJob("PENDING"), False, {}, ("waiting", "", None)),
-        (ClusterJob("PENDING"), False, {"status": "failed"}, ("waiting", "", None)),
-        (ClusterJob("PENDING"), True, {"status": "stopped"}, ("preempted", "", None)),
-        (ClusterJob("RUNNING", "n1"), True, {"status": "running"}, ("running", "", "n1")),
-        (ClusterJob("COMPLETED", "n1"), True, {"status": "done", "host": "n1"}, ("done", "", "n1")),
-        (ClusterJob("CANCELLED"), True, {"status": "stopped", "host": "n1"}, ("cancelled", "", "n1")),
-        (ClusterJob("TIMEOUT"), True, {"status": "running"}, ("failed", "time limit exceeded (--time)", None)),
-        (ClusterJob("PENDING", pending_reason="Priority"), False, {}, ("waiting", "", None)),
-        (ClusterJob("PENDING", pending_reason="Nodes"), False, {}, ("waiting", "pending: Nodes", None)),
-        (ClusterJob("FAILED"), False, {"status": "stopped"}, ("failed", "exceeded memory limit", None)),
+        (make_job_status("PENDING"), False, {}, ("waiting", "", None)),
+        (make_job_status("PENDING"), False, {"status": "failed"}, ("waiting", "", None)),
+        (make_job_status("PENDING"), True, {"status": "stopped"}, ("preempted", "", None)),
+        (make_job_status("RUNNING", "n1"), True, {"status": "running"}, ("running", "", "n1")),
+        (make_job_status("COMPLETED", "n1"), True, {"status": "done", "host": "n1"}, ("done", "", "n1")),
+        (make_job_status("CANCELLED"), True, {"status": "stopped", "host": "n1"}, ("cancelled", "", "n1")),
+        (make_job_status("TIMEOUT"), True, {"status": "running"}, ("failed", "time limit exceeded (--time)", None)),
+        (make_job_status("PENDING", reason="Priority"), False, {}, ("waiting", "", None)),
+        (make_job_status("PENDING", reason="Nodes"), False, {}, ("waiting", "pending: Nodes", None)),
+        (make_job_status("FAILED"), False, {"status": "stopped"}, ("failed", "exceeded memory limit", None)),
         (None, False, {}, ("failed", "exceeded memory limit", None)),
         (None, True, {"status": "done"}, ("done", "", None)),
     ],
 )
 def test_state_of_a_run_on_a_cluster(
-    job: ClusterJob | None, begun: bool, record: dict[str, Any], expected: tuple[str, str, str | None], tmp_path: Path
+    job: JobStatus | None, begun: bool, record: dict[str, Any], expected: tuple[str, str, str | None], tmp_path: Path
 ) -> None:
     batch = Batch(tmp_path)
-    ticket = make_ticket("slurm", job="7_0")
+    ticket = Ticket("waiting", Slurm().to_dict(), submitted=time.time(), job="7_0")
     folder = batch.run_dir("wide")
     folder.path.mkdir(parents=True)
     folder.run.write_text("{}")
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "slurm-7_0.log").write_text("slurmstepd: error: exceeded memory limit\nerror: cancelled\n")
-    jobs = {} if job is None else {"7_0": job}
-    assert (
-        determine_cluster_state(batch, "wide", ticket.replace(submitted=0.0 if begun else 1e12), record, jobs)
-        == expected
-    )
+    ticket = ticket.replace(submitted=0.0 if begun else 1e12)
+    assert determine_state(batch, "wide", ticket, record, job) == expected
 
 
 def test_progress_is_read_from_history_and_the_best_export(tmp_path: Path) -> None:
@@ -121,10 +120,10 @@ def test_batches_are_found_below_a_folder_in_the_order_of_their_numbers(tmp_path
 
 def test_a_cancelled_run_stays_cancelled_if_the_cluster_is_unreachable(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
-    ticket = make_ticket("slurm", job="7_0")
-    assert determine_cluster_state(batch, "wide", ticket, {}, None) == ("waiting", "", None)
+    ticket = Ticket("waiting", Slurm().to_dict(), submitted=time.time(), job="7_0")
+    assert determine_state(batch, "wide", ticket, {}, JobStatus("unknown")) == ("waiting", "", None)
     cancelled = ticket.replace(cancelled=True, state="ended")
-    assert determine_cluster_state(batch, "wide", cancelled, {}, None) == ("cancelled", "", None)
+    assert determine_state(batch, "wide", cancelled, {}, JobStatus("unknown")) == ("cancelled", "", None)
 
 
 def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

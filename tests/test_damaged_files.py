@@ -40,13 +40,13 @@ from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._sources.file_lists import iter_list_file
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._batches.generation import expand_plan, prepare_runs
-from tfaip_like.experiments._launchers.local_queue import QueueSettings, _read_settings
-from tfaip_like.experiments._launchers.tickets import make_ticket, read_tickets, write_ticket
 from tfaip_like.experiments._plans.plan_reader import read_plan
 from tfaip_like.experiments._plans.resolution import load_plan_scenario
 from tfaip_like.experiments._search.journal import open_journal
 from tfaip_like.experiments._search.settings import SearchSettings, read_search_settings, read_submit_options
 from tfaip_like.experiments._status_table import collect_statuses, format_table
+from tfaip_like.experiments.launchers._scheduler import QueueSettings, _read_settings
+from tfaip_like.experiments.launchers._tickets import make_ticket, read_tickets, write_ticket
 from tfaip_like.inference._experts import gather_experts, read_expert_exports
 from tfaip_like.inference._input_files import read_samples
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved

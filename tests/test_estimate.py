@@ -10,8 +10,6 @@ from batches import make_fake_batch
 
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
-from tfaip_like.experiments._launchers.array_jobs import ResourceLimits, group_into_array_jobs, group_into_tasks
-from tfaip_like.experiments._launchers.slurm_script import ResourceRequest
 from tfaip_like.experiments._resources.calibration import Calibration, RemainingWork, format_duration, make_setup_key
 from tfaip_like.experiments._resources.estimate import (
     Estimates,
@@ -22,6 +20,8 @@ from tfaip_like.experiments._resources.estimate import (
     remove_calibrations,
     time_limit,
 )
+from tfaip_like.experiments.launchers import ResourceRequest
+from tfaip_like.experiments.launchers._jobs import ResourceLimits, group_into_array_jobs, group_into_tasks
 
 REQUEST = ResourceRequest("", "")
 

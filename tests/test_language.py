@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 from test_layers import PUBLIC
 
+from tfaip_like.experiments import Launcher
 from tfaip_like.optimizers import Optimizer
 from tfaip_like.schedules import Schedule
 
@@ -211,7 +212,7 @@ EXAMPLE = re.compile(r">>>|^ *Example::$|^ *```python$", re.MULTILINE)
 
 def examples_of(value: type) -> list[type]:
     """Return the classes whose examples show a class: itself, and its base if all that extend that are used alike."""
-    return [value, *(base for base in (Optimizer, Schedule) if issubclass(value, base))]
+    return [value, *(base for base in (Optimizer, Schedule, Launcher) if issubclass(value, base))]
 
 
 FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

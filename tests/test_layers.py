@@ -78,6 +78,17 @@ def test_a_module_imports_only_from_its_own_layer_and_those_below(name: str) -> 
         assert LAYER_OF[imported.split(".")[0]] <= layer, f"{name}, line {line} imports {imported}"
 
 
+IMPLEMENTATIONS = tuple(
+    f"experiments.launchers.{name}" for name in ("_local_queue", "_scheduler", "_slurm", "_cluster")
+)
+
+
+def test_commands_and_experiments_reach_machines_through_the_interface_of_launchers_only() -> None:
+    for name, path in OURS.items():
+        if name.startswith(("experiments", "_cli")) and not name.startswith("experiments.launchers"):
+            assert not [imported for _, imported in imports_of(path) if imported.startswith(IMPLEMENTATIONS)], name
+
+
 def test_no_module_imports_itself_through_others() -> None:
     graph = {name: {imported for _, imported in imports_of(path)} - {name} for name, path in OURS.items()}
     try:

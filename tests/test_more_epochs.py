@@ -14,9 +14,9 @@ from tfaip_like import UsageError
 from tfaip_like._runs import reader
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._epoch_extension import plan_extensions
-from tfaip_like.experiments._launchers.tickets import Ticket, make_ticket, write_ticket
 from tfaip_like.experiments._reset import reset
 from tfaip_like.experiments._status.batch_status import read_status
+from tfaip_like.experiments.launchers._tickets import Ticket, make_ticket, write_ticket
 
 
 def write_trained_epochs(

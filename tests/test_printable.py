@@ -29,7 +29,7 @@ from tfaip_like._utils.escaping import (
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import BadSample
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.slurm_script import ResourceRequest, make_array_script
+from tfaip_like.experiments.launchers import ResourceRequest, Slurm
 
 HOSTILE = "\x1b]0;mine\x07\x1b[2Jrun\r\u202egnp\x9b31m\u2028"
 TEXT = st.text(st.characters() | st.sampled_from("\x00\x1b\x7f\x9b\u202e\u2066\ufeff\n\r\t=+-@'\ud800"))
@@ -150,8 +150,8 @@ def test_the_name_of_a_batch_has_no_control_characters(tmp_path: Path, name: str
 
 def test_no_line_of_a_script_for_the_cluster_comes_from_a_name(tmp_path: Path) -> None:
     batch = Batch(tmp_path / "a b'c $(touch ran)" / "version_1")
-    request = ResourceRequest(time="1:00", memory="1G", partition="p q; touch ran")
-    text = make_array_script(batch, tmp_path, [["one", "two; touch ran", "$(touch ran)", "a b"]], request)
+    request, slurm = ResourceRequest(time="1:00", memory="1G"), Slurm(partition="p q; touch ran")
+    text = slurm.make_script(batch, str(tmp_path), [["one", "two; touch ran", "$(touch ran)", "a b"]], request)
     script = tmp_path / "script.sh"
     script.write_text(text.partition("# These runs belong")[0] + 'printf "%s|" "$batch" "${runs[@]}"\n')
     done = subprocess.run(["bash", script], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -159,17 +159,13 @@ def test_no_line_of_a_script_for_the_cluster_comes_from_a_name(tmp_path: Path) -
     assert not (tmp_path / "ran").exists()
     options = [line for line in text.splitlines() if line.startswith("#SBATCH")]
     assert '#SBATCH --partition="p q; touch ran"' in options
-    for hostile in (
-        lambda: make_array_script(Batch(tmp_path / "a\ntouch ran" / "version_1"), tmp_path, [["one"]], request),
-        lambda: make_array_script(
-            batch, tmp_path, [["one"]], ResourceRequest(time="1:00", memory="1G", partition="p\ntouch ran")
-        ),
-        lambda: make_array_script(
-            batch, tmp_path, [["one"]], ResourceRequest(time="1:00", memory="1G", extra=["qos=long\ntouch ran"])
-        ),
+    for hostile, folder in (
+        (Slurm(), tmp_path / "a\ntouch ran"),
+        (Slurm(partition="p\ntouch ran"), tmp_path),
+        (Slurm(sbatch=["qos=long\ntouch ran"]), tmp_path),
     ):
         with pytest.raises(UsageError, match="must not contain control characters"):
-            hostile()
+            hostile.make_script(Batch(folder / "version_1"), str(tmp_path), [["one"]], request)
 
 
 @pytest.mark.parametrize("name", ["../../outside", "a\nb", "", "..", "/etc"])

@@ -16,13 +16,13 @@ from tfaip_like._cli.experiments import experiments as main
 from tfaip_like._utils.locks import file_lock
 from tfaip_like.experiments import add
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.tickets import make_ticket, write_ticket
 from tfaip_like.experiments._plans.flag_values import FlagValue
 from tfaip_like.experiments._plans.plan_reader import read_plan
 from tfaip_like.experiments._search.search import Searcher, create_search
 from tfaip_like.experiments._search.settings import LOCK_FILENAME, read_search_settings, search_dir
 from tfaip_like.experiments._status_table import collect_statuses, format_table
 from tfaip_like.experiments._submit import SubmitOptions
+from tfaip_like.experiments.launchers._tickets import make_ticket, write_ticket
 
 optuna = pytest.importorskip("optuna")
 

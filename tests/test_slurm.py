@@ -14,14 +14,10 @@ from stopping import differences
 
 from tfaip_like._runs.reader import Run
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.slurm import ClusterJob
-from tfaip_like.experiments._launchers.slurm_script import (
-    MANAGED_OPTIONS,
-    ResourceRequest,
-    make_array_script,
-    parse_time_limit,
-)
 from tfaip_like.experiments._status.run_state import ACTIVE_STATES
+from tfaip_like.experiments.launchers import ResourceRequest, Slurm
+from tfaip_like.experiments.launchers._jobs import parse_memory_limit, parse_time_limit
+from tfaip_like.experiments.launchers._slurm import MANAGED_OPTIONS, make_job_status
 
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
 
@@ -40,32 +36,33 @@ def test_time_limits_are_read_as_slurm_does(limit: str, seconds: int) -> None:
     assert parse_time_limit(limit) == seconds
 
 
+@pytest.mark.parametrize(
+    ("limit", "megabytes"), [("500", 500), ("500M", 500), ("4G", 4096), ("1T", 1024**2), ("1025K", 2)]
+)
+def test_memory_limits_are_read_as_slurm_does(limit: str, megabytes: int) -> None:
+    assert parse_memory_limit(limit) == megabytes
+
+
 def test_paths_with_spaces_and_percents_stay_what_they_are(tmp_path: Path) -> None:
-    script = make_array_script(
-        Batch(tmp_path / "50% x" / "version_1"), tmp_path, [["wide"]], ResourceRequest("2:00:00", "4G")
-    )
+    batch = Batch(tmp_path / "50% x" / "version_1")
+    script = Slurm().make_script(batch, str(tmp_path), [["wide"]], ResourceRequest("2:00:00", "4G"))
     assert '#SBATCH --job-name="50% x/version_1"' in script
     assert f'#SBATCH --output="{tmp_path}/50%% x/version_1/logs/slurm-%A_%a.log"' in script
 
 
 def test_options_set_by_the_batch_are_refused(tmp_path: Path) -> None:
-    request = ResourceRequest("1", "1G", partition="p", account="a", gpus=1, cpus=1, max_running_tasks=1)
+    request, slurm = ResourceRequest("1", "1G", gpus=(1,), cpus=1, jobs=1), Slurm(partition="p", account="a")
     per_cpu = dataclasses.replace(request, memory_is_per_cpu=True)
-    lines = [line for one in (request, per_cpu) for line in one.lines(Batch(tmp_path / "zoo" / "version_1"), 2)]
+    batch = Batch(tmp_path / "zoo" / "version_1")
+    lines = [line for one in (request, per_cpu) for line in slurm.directives(batch, 2, one)]
     assert {line.removeprefix("#SBATCH --").partition("=")[0] for line in lines} == {*MANAGED_OPTIONS, "requeue"}
 
 
 def test_the_script_contains_all_options(tmp_path: Path) -> None:
-    request = ResourceRequest(
-        *("2:00:00", "4G"),
-        partition="gpu",
-        account="us",
-        gpus=1,
-        cpus=4,
-        max_running_tasks=3,
-        extra=["qos=long", "--nice"],
-    )
-    script = make_array_script(Batch(tmp_path / "zoo" / "version_1"), tmp_path, [["wide.01"], ["wide.02"]], request)
+    request = ResourceRequest("2:00:00", "4G", gpus=(1,), cpus=4, jobs=3)
+    slurm = Slurm(partition="gpu", account="us", sbatch=["qos=long", "--nice"])
+    batch = Batch(tmp_path / "zoo" / "version_1")
+    script = slurm.make_script(batch, str(tmp_path), [["wide.01"], ["wide.02"]], request)
     assert [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")] == [
         "--job-name=zoo/version_1",
         "--array=0-1%3",
@@ -92,20 +89,21 @@ def test_the_script_contains_all_options(tmp_path: Path) -> None:
     ["two words", "it's", 'say "x"', "back\\slash", "ends with \\", "a # b", "$HOME", "%j", "ü", "a=b", "[1] *"],
 )
 def test_option_values_reach_sbatch_unchanged(tmp_path: Path, cluster: Cluster, value: str) -> None:
-    request = ResourceRequest("5", "100M", extra=[f"comment={value}", "hold"])
+    slurm = Slurm(sbatch=[f"comment={value}", "hold"])
     script = tmp_path / "array.sh"
-    script.write_text(make_array_script(Batch(tmp_path / "zoo" / "version_1"), tmp_path, [["wide"]], request))
+    batch = Batch(tmp_path / "zoo" / "version_1")
+    script.write_text(slurm.make_script(batch, str(tmp_path), [["wide"]], ResourceRequest("5", "100M")))
     number = cluster.run_client("sbatch", "--parsable", str(script)).strip()
     assert cluster.run_client("squeue", "--noheader", f"--jobs={number}", "--format=%k").rstrip("\n") == value
     cluster.run_client("scancel", number)
 
 
 @pytest.mark.parametrize(
-    ("state", "waits", "is_finished"),
-    [("PENDING", True, False), ("RUNNING", False, False), ("COMPLETING", False, False), ("TIMEOUT", False, True)],
+    ("state", "phase"),
+    [("PENDING", "pending"), ("RUNNING", "running"), ("COMPLETING", "running"), ("TIMEOUT", "ended")],
 )
-def test_cluster_states_map_to_run_states(state: str, waits: bool, is_finished: bool) -> None:
-    assert (ClusterJob(state).is_pending, ClusterJob(state).is_finished) == (waits, is_finished)
+def test_states_of_slurm_map_to_phases(state: str, phase: str) -> None:
+    assert make_job_status(state).phase == phase
 
 
 def test_a_dry_run_shows_the_script_without_a_cluster(tmp_path: Path) -> None:
@@ -210,9 +208,9 @@ def test_a_run_that_meets_its_time_limit_ends_with_the_same_bits(tmp_path: Path,
         assert experiments(tmp_path, "submit", batch.path, "cut", "--slurm", "--time", "30", "--mem", "2G", "--wait")
     assert experiments(tmp_path, "submit", batch.path, "whole", "--wait").returncode == 0
     record = Run(batch.run_dir("cut")).info
-    assert record["slurm"] == record["resumed"][-1]["slurm"]
-    assert record["slurm"]["name"] == "cut"
-    assert record["slurm"]["job"] == job_of(batch, "cut")
+    assert record["cluster_job"] == record["resumed"][-1]["cluster_job"]
+    assert record["cluster_job"]["name"] == "cut"
+    assert record["cluster_job"]["job"] == job_of(batch, "cut")
     assert differences(batch.run_dir("cut").path, batch.run_dir("whole").path) == []
 
 

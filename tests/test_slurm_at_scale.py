@@ -23,7 +23,7 @@ from conftest import fill
 from slurm_cluster import Cluster, needs_slurm
 
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.submissions import read_submissions, submissions_dir
+from tfaip_like.experiments.launchers._submissions import read_submissions, submissions_dir
 
 pytestmark = [needs_slurm, pytest.mark.slow, pytest.mark.timeout(3600)]
 

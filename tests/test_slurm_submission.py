@@ -12,7 +12,8 @@ from fake_slurm import FakeSlurm
 
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.submissions import NO_ARRAY_JOB, read_submissions, record_submission
+from tfaip_like.experiments.launchers import Slurm
+from tfaip_like.experiments.launchers._submissions import NO_ARRAY_JOB, read_submissions, record_submission
 
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
 
@@ -149,7 +150,7 @@ def test_a_whole_array_is_cancelled_by_its_number(user: User) -> None:
 
 def test_arrays_with_a_limit_follow_one_another(user: User) -> None:
     user.submit("wide.01", "--jobs", "1")
-    user.submit("wide.02", "--jobs", "1", "--sbatch", "dependency=afterok:55")
+    user.submit("wide.02", "--jobs", "1", "--launcher.sbatch", "dependency=afterok:55")
     first, second = (script.read_text() for _, script in user.slurm.jobs())
     assert "--dependency" not in first
     assert "#SBATCH --dependency=afterok:55,afterany:100\n" in second
@@ -163,11 +164,11 @@ def test_an_array_within_the_job_limit_does_not_wait(user: User) -> None:
 
 def test_a_recorded_job_number_is_kept(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
-    submission = record_submission(batch, [("wide",)], lambda here: f"# {here}\n")
+    submission = record_submission(batch, [("wide",)], lambda here: f"# {here}\n", Slurm().to_dict(), Slurm.task_id)
     assert submission.array_job is None
     assert submission.claim("7") == "7"
     assert submission.claim(NO_ARRAY_JOB) == "7"
     assert read_submissions(batch) == [submission]
     (submission.folder / "job").write_text("7;cluster\n")
-    with pytest.raises(UsageError, match='job, line 1: expected a job number, got "7;cluster"'):
+    with pytest.raises(UsageError, match='job, line 1: expected a job ID, got "7;cluster"'):
         _ = submission.array_job

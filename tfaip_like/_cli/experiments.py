@@ -34,7 +34,7 @@ from tfaip_like._cli.experiments_plan import (
     read_batch_flags,
     with_name_template,
 )
-from tfaip_like._cli.experiments_search import SearchOptions, search
+from tfaip_like._cli.experiments_search import search
 from tfaip_like._cli.subcommands import Subcommand, run_subcommand
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.console import echo
@@ -43,6 +43,7 @@ from tfaip_like._utils.operating_system import require_posix
 from tfaip_like.experiments._batches.batch import Batch, BatchRun, select_runs
 from tfaip_like.experiments._batches.generation import add, generate, preview
 from tfaip_like.experiments._plans.plan_writer import plan_to_yaml
+from tfaip_like.experiments._search.settings import SearchOptions
 from tfaip_like.experiments._status.run_state import ACTIVE_STATES
 from tfaip_like.experiments._status_table import (
     collect_statuses,
@@ -53,17 +54,17 @@ from tfaip_like.experiments._status_table import (
     statuses_to_json,
 )
 from tfaip_like.experiments._submit import (
-    CLUSTER_POLL_INTERVAL_S,
     SubmitOptions,
     require_trusted_batch,
     submit,
     wait_until_finished,
 )
+from tfaip_like.experiments.launchers import Launcher
 from tfaip_like.params import Params
 from tfaip_like.params._flags import Flag
 
 PURPOSE = (
-    "Manage batches of runs. A plan is expanded into a directory with all runs, which a local queue or a SLURM cluster "
+    "Manage batches of runs. A plan is expanded into a directory with all runs, which a local queue or a cluster "
     "trains."
 )
 
@@ -263,7 +264,7 @@ def _show(words: list[str], options: ShowOptions, flags: list[Flag]) -> None:
         if not options.watch or is_idle(found):
             return
         is_on_cluster = any(run.job and run.state in ACTIVE_STATES for batch in found for run in batch.runs)
-        time.sleep(CLUSTER_POLL_INTERVAL_S if is_on_cluster else 2)
+        time.sleep(Launcher.poll_interval_s if is_on_cluster else 2)
 
 
 def _folders_and_runs(words: list[str]) -> tuple[list[str], list[str]]:
@@ -321,7 +322,7 @@ COMMANDS = (
     Subcommand(
         "submit",
         "BATCH [RUN ...]",
-        "Submit a batch or some of its runs (wide, 'wide.0*') to the local queue or to SLURM.",
+        "Submit a batch or some of its runs (wide, 'wide.0*') to the local queue or to a cluster.",
         SubmitOptions,
         _submit,
     ),
@@ -366,9 +367,14 @@ COMMANDS = (
 )
 
 
+SLURM_FLAG, SLURM_WORDS = "--slurm", ("--launcher", "Slurm")
+"""Short form of the choice of a launcher, and what it stands for."""
+
+
 def experiments(argv: Sequence[str]) -> None:
     """Run the subcommand of a command line."""
-    run_subcommand(PROGRAM, PURPOSE, COMMANDS, argv)
+    words = [long for word in argv for long in (SLURM_WORDS if word == SLURM_FLAG else (word,))]
+    run_subcommand(PROGRAM, PURPOSE, COMMANDS, words)
 
 
 def main() -> None:

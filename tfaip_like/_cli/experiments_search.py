@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from tfaip_like._cli.command import suppress_native_stderr
 from tfaip_like._cli.experiments_plan import PROGRAM, load_original_plan, load_plan, quote_path
@@ -14,48 +12,16 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._plans.plan import Plan
 from tfaip_like.experiments._search.search import Searcher, create_search, require_optuna
-from tfaip_like.experiments._search.settings import read_search_settings, read_submit_options
-from tfaip_like.experiments._submit import SubmitOptions, require_trusted_batch
+from tfaip_like.experiments._search.settings import (
+    SearchOptions,
+    StartOnly,
+    read_search_settings,
+    read_submit_options,
+)
+from tfaip_like.experiments._submit import require_trusted_batch
 from tfaip_like.params._base import non_default_fields
 from tfaip_like.params._field_rules import field_rules
 from tfaip_like.params._flags import Flag
-
-
-@dataclass(frozen=True)
-class StartOnly:
-    """Rule: the field can be given when a search starts, not when it is resumed."""
-
-
-class SearchOptions(SubmitOptions):
-    """Options of a hyperparameter search."""
-
-    configuration: Annotated[str | None, StartOnly()] = None
-    """Configuration of the plan whose `random` values are searched; required if several have such values."""
-
-    trials: int | None = None
-    """Number of runs. Default: `draws` of the configuration."""
-
-    prune: Annotated[bool, StartOnly()] = True
-    """Stop runs early that are worse than most others were at the same epoch."""
-
-    description: Annotated[str | None, StartOnly()] = None
-    """Purpose of the search; required here or in the plan."""
-
-    name: Annotated[str | None, StartOnly()] = None
-    """Name of the batch. Default: the name of the plan file."""
-
-    folder: Annotated[Path, StartOnly()] = Path("batches")
-    """Parent directory of batches; a batch is written to FOLDER/NAME/version_1, version_2 and so on."""
-
-    def check(self) -> None:
-        super().check()
-        for name in ("dry_run", "wait"):
-            self.require(not getattr(self, name), name, "not available: a search always runs and waits for its runs")
-        is_known = not self.slurm or (self.time is not None and self.mem is not None)
-        self.require(
-            is_known, "slurm", "requires --time and --mem in a search; otherwise every run would be calibrated"
-        )
-        self.require(self.trials is None or self.trials >= 1, "trials", "must be at least 1")
 
 
 def search(words: list[str], options: SearchOptions, flags: list[Flag]) -> None:
@@ -69,8 +35,8 @@ def search(words: list[str], options: SearchOptions, flags: list[Flag]) -> None:
     if not options.non_default_values():  # resume with the settings it was started with
         options = dataclasses.replace(options, **read_submit_options(batch, settings).non_default_values())
     searcher = Searcher(batch, plan, options, log=echo)
-    location = "on the cluster" if options.slurm else "on this machine"
-    echo(f"{batch.path}: {settings.trials} runs of {searcher.name}, {searcher.num_parallel_runs} at a time {location}")
+    count, launcher = searcher.num_parallel_runs, options.launcher.display_name
+    echo(f"{batch.path}: {settings.trials} runs of {searcher.name}, {count} at a time ({launcher})")
     try:
         searcher.run()
     except KeyboardInterrupt:

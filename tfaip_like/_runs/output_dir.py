@@ -132,6 +132,10 @@ class OutputDir:
         has_checkpoints = self.checkpoints.exists() and any(self.checkpoints.iterdir())
         return self.history.exists() or self.best.exists() or has_checkpoints
 
+    def has_run_since(self, timestamp: float) -> bool:
+        """Return whether `run.json` was written after a time; earlier versions belong to an earlier submission."""
+        return self.run.exists() and self.run.stat().st_mtime > timestamp
+
     def link_checkpoints_to(self, folder: Path) -> None:
         """Make `checkpoints` a link to a new directory below `folder`, named by the path of this run.
 

@@ -31,7 +31,7 @@ class ClusterJobInfo(TypedDict, total=False):
 
     name: str
     job: str
-    """Job ID; ARRAY_TASK for a task of a job array."""
+    """Job ID, of the task for a job array."""
     partition: str
     account: str
 
@@ -42,7 +42,7 @@ class ResumeInfo(TypedDict, total=False):
     started: str
     command: list[str]
     host: str
-    slurm: ClusterJobInfo | None
+    cluster_job: ClusterJobInfo | None
     processors: Count | None
     versions: dict[str, str]
     pid: Count
@@ -72,7 +72,7 @@ class RunInfo(TypedDict, total=False):
     backend: str
     versions: dict[str, str]
     host: str
-    slurm: ClusterJobInfo | None
+    cluster_job: ClusterJobInfo | None
     user: str | None
     processors: Count | None
     pid: Count

@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from tfaip_like._runs.git import GitState, class_source_path, read_git_state
+from tfaip_like._runs.job_environment import read_cluster_job
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.package_versions import installed_versions
 from tfaip_like._runs.reader import Run
-from tfaip_like._runs.run_files import ClusterJobInfo
 from tfaip_like._utils.files import atomic_write_text
 from tfaip_like._utils.json_files import write_json
 from tfaip_like.params._base import qualified_name
@@ -49,7 +49,7 @@ class RunMetadata:
             "backend": scenario.device.backend,
             "versions": {"python": platform.python_version(), **installed_versions()},
             "host": socket.gethostname(),
-            "slurm": _read_slurm_job(),
+            "cluster_job": read_cluster_job(),
             "user": _get_username(),
             "processors": os.cpu_count(),
             "pid": os.getpid(),
@@ -73,7 +73,8 @@ class RunMetadata:
         self._completed_record = before if before.get("status") == "done" else None
         first = {name: before[name] for name in before if name not in ("status", "error", "ended", "seconds")}
         current = {
-            name: self.values[name] for name in ("started", "command", "host", "slurm", "processors", "versions", "pid")
+            name: self.values[name]
+            for name in ("started", "command", "host", "cluster_job", "processors", "versions", "pid")
         }
         for name in ("host", "processors", "versions"):
             if name in first and first[name] != current[name]:
@@ -111,16 +112,6 @@ def _format_difference(value: Any, other: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
     return ", ".join(f"{name} {part}" for name, part in value.items() if other.get(name) != part)
-
-
-def _read_slurm_job() -> ClusterJobInfo | None:
-    """Return the SLURM job of this process; None if there is none."""
-    details = {name: os.environ.get(f"SLURM_JOB_{name.upper()}") for name in ("name", "partition", "account")}
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-    if job is None:
-        return None
-    return cast(ClusterJobInfo, {"job": job, **{name: value for name, value in details.items() if value is not None}})
 
 
 def _get_username() -> str | None:

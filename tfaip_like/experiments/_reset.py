@@ -11,11 +11,11 @@ from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like.experiments._batches.batch import Batch, BatchRun, select_runs
 from tfaip_like.experiments._epoch_extension import remove_extension
-from tfaip_like.experiments._launchers.slurm import resolve_interrupted_submissions
-from tfaip_like.experiments._launchers.tickets import cancel_marker_path, make_reset_ticket, write_ticket
 from tfaip_like.experiments._resources.calibration import get_int_parameter
 from tfaip_like.experiments._status.batch_status import read_status
 from tfaip_like.experiments._status.run_state import ACTIVE_STATES
+from tfaip_like.experiments.launchers._recorded import resolve_interrupted_submissions
+from tfaip_like.experiments.launchers._tickets import cancel_marker_path, make_reset_ticket, write_ticket
 
 
 def reset(batch: Batch, patterns: Sequence[str], delete: bool = False) -> list[BatchRun]:

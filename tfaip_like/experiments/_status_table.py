@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,19 +12,14 @@ from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.escaping import escape_text
 from tfaip_like._utils.json_files import format_json
 from tfaip_like.experiments._batches.batch import Batch, BatchIndex, select_runs
-from tfaip_like.experiments._launchers.slurm import ClusterJob, query_cluster_jobs
-from tfaip_like.experiments._launchers.tickets import Ticket
 from tfaip_like.experiments._resources.calibration import format_duration
 from tfaip_like.experiments._search.settings import is_search, is_search_running, read_search_settings, resume_command
-from tfaip_like.experiments._status.batch_status import (
-    BatchStatus,
-    RunStatus,
-    cluster_job_ids,
-    make_status,
-    resolve_tickets,
-)
+from tfaip_like.experiments._status.batch_status import BatchStatus, RunStatus, make_status
 from tfaip_like.experiments._status.run_log import read_last_lines
 from tfaip_like.experiments._status.run_state import ACTIVE_STATES, STATES
+from tfaip_like.experiments.launchers._launcher import JobStatus
+from tfaip_like.experiments.launchers._recorded import poll_runs, resolve_tickets, submitted_runs
+from tfaip_like.experiments.launchers._tickets import Ticket
 
 MAX_DEPTH = 4
 """Depth of the search for batches below a directory."""
@@ -72,18 +67,22 @@ def collect_statuses(folders: Sequence[str]) -> list[BatchStatus]:
             if str(batch.path) in folders:
                 raise
             read.append(error)  # a damaged batch must not hide the others
-    # A single query for all batches.
-    jobs = query_cluster_jobs(job for one in read if not isinstance(one, UsageError) for job in cluster_job_ids(one[1]))
-    return [_make_status(batch, one, jobs) for batch, one in zip(found, read, strict=True)]
+    # Each launcher is asked once for all batches.
+    pairs = list(zip(found, read, strict=True))
+    runs = (run for batch, one in pairs if not isinstance(one, UsageError) for run in submitted_runs(batch, one[1]))
+    jobs = defaultdict[Path, dict[str, JobStatus]](dict)
+    for run, job in poll_runs(runs):
+        jobs[run.batch.path][run.name] = job
+    return [_make_status(batch, one, jobs[batch.path]) for batch, one in pairs]
 
 
 def _make_status(
-    batch: Batch, read: tuple[BatchIndex, Mapping[str, Ticket]] | UsageError, jobs: Mapping[str, ClusterJob] | None
+    batch: Batch, read: tuple[BatchIndex, Mapping[str, Ticket]] | UsageError, jobs: Mapping[str, JobStatus]
 ) -> BatchStatus:
     if isinstance(read, UsageError):
         return BatchStatus(str(batch.path), "", problem=str(read))
     index, tickets = read
-    return make_status(batch, index, tickets, jobs if cluster_job_ids(tickets) else {})
+    return make_status(batch, index, tickets, jobs)
 
 
 def format_table(batches: Iterable[BatchStatus], brief: bool = False) -> str:

@@ -14,40 +14,41 @@ from tfaip_like._utils.errors import pluralize, truncate_list
 from tfaip_like._utils.operating_system import require_posix
 from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun, select_runs
 from tfaip_like.experiments._epoch_extension import EpochExtensions, plan_extensions
-from tfaip_like.experiments._launchers.array_jobs import (
+from tfaip_like.experiments._resources.disk_space import check_disk_space
+from tfaip_like.experiments._resources.estimate import estimate
+from tfaip_like.experiments._status.batch_status import BatchStatus, read_status, select_unfinished
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES
+from tfaip_like.experiments.launchers import Launcher, LocalQueue
+from tfaip_like.experiments.launchers._jobs import (
     ArrayJob,
     ResourceLimits,
+    ResourceRequest,
     Task,
     group_into_array_jobs,
     group_into_tasks,
-    submit_array_jobs,
-)
-from tfaip_like.experiments._launchers.local_queue import QueueSettings, is_scheduler_running, start_scheduler
-from tfaip_like.experiments._launchers.slurm import require_slurm, resolve_interrupted_submissions
-from tfaip_like.experiments._launchers.slurm_script import (
-    ResourceRequest,
-    find_managed_options,
-    make_array_script,
     parse_time_limit,
 )
-from tfaip_like.experiments._launchers.submissions import submissions_dir
-from tfaip_like.experiments._launchers.tickets import cancel_marker_path, make_ticket, read_tickets, write_ticket
-from tfaip_like.experiments._resources.disk_space import check_disk_space
-from tfaip_like.experiments._resources.estimate import estimate
-from tfaip_like.experiments._resources.machine import check_gpus, make_jobs_warning
-from tfaip_like.experiments._status.batch_status import BatchStatus, read_status, select_unfinished
-from tfaip_like.experiments._status.run_state import ACTIVE_STATES
+from tfaip_like.experiments.launchers._recorded import (
+    group_by_launcher,
+    poll_interval,
+    resolve_interrupted_submissions,
+    resolve_tickets,
+    restart_queues,
+    start_jobs,
+)
+from tfaip_like.experiments.launchers._tickets import Ticket, read_tickets
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_types
 
-CLUSTER_POLL_INTERVAL_S = 10.0
-"""Interval between queries of a cluster."""
 _TIME_PATTERN = re.compile(r"\d+|(\d+-)?\d+(:\d\d){0,2}")
 _MEMORY_PATTERN = re.compile(r"\d+[KMGT]?")
 
 
 class SubmitOptions(Params):
     """Options for submitting runs."""
+
+    launcher: Launcher = LocalQueue()
+    """Machines that train the runs. --slurm is short for --launcher Slurm."""
 
     jobs: int | None = None
     """Maximum number of parallel runs of the batch. Default: --jobs of generate; otherwise one, or one per GPU of
@@ -67,20 +68,12 @@ class SubmitOptions(Params):
     wait: bool = False
     """Wait until the runs have ended. Ctrl-C ends the waiting, not the runs."""
 
-    slurm: bool = False
-    """Submit an array job to a SLURM cluster instead of the local queue."""
-
-    partition: str | None = None
-    """Partition of the cluster."""
-
-    account: str | None = None
-    """Account to charge on the cluster."""
-
     cpus: int | None = None
     """Number of CPUs per run on the cluster."""
 
     time: str | None = None
-    """Time limit of a run on the cluster, in the format of sbatch (2:30:00). By default estimated by a calibration."""
+    """Time limit of a run on the cluster: minutes (5), hours:minutes:seconds (2:30:00) or days-hours (1-12).
+    By default estimated by a calibration."""
 
     mem: str | None = None
     """Memory of a run on the cluster (4G). By default estimated by a calibration."""
@@ -97,9 +90,6 @@ class SubmitOptions(Params):
 
     save_seconds: int = 120
     """Seconds before the time limit at which a run receives the signal to save its state and is requeued."""
-
-    sbatch: list[str] = []
-    """Additional options of sbatch, without dashes: --sbatch qos=long constraint=v100."""
 
     check_space: bool = True
     """Check that the disk has enough free space for all runs, if their size is known from a finished run or a
@@ -124,7 +114,9 @@ class SubmitOptions(Params):
         self.require(len(set(self.gpus)) == len(self.gpus), "gpus", "duplicate GPU")
         self.require(all(gpu >= 0 for gpu in self.gpus), "gpus", "GPU indices start at 0")
         self.require(
-            not self.slurm or len(self.gpus) <= 1, "gpus", "with --slurm, expected a single number of GPUs per run"
+            not self.launcher.capabilities.limits or len(self.gpus) <= 1,
+            "gpus",
+            "on a cluster, expected a single number of GPUs per run",
         )
         for name, pattern, example in (
             ("time", _TIME_PATTERN, "2:30:00"),
@@ -142,19 +134,16 @@ class SubmitOptions(Params):
         is_one = not (self.mem and self.mem_per_cpu)
         self.require(is_one, "mem_per_cpu", "cannot be combined with --mem")
         self.require(self.runs_per_task >= 1, "runs_per_task", "must be at least 1")
-        for option, flag in find_managed_options(self.sbatch).items():
-            self.require(
-                False, "sbatch", f"{option}: use --{flag} instead" if flag else f"{option} is set by the batch"
-            )
-        if not self.slurm:
-            for name in ("partition", "account", "cpus", "time", "mem", "mem_per_cpu", "recalibrate", "sbatch"):
-                self.require(not getattr(self, name), name, "requires --slurm")
-            self.require(self.runs_per_task == 1, "runs_per_task", "requires --slurm")
+        if not self.launcher.capabilities.limits:
+            for name in ("cpus", "time", "mem", "mem_per_cpu", "recalibrate"):
+                self.require(not getattr(self, name), name, "requires a cluster (--launcher)")
+            self.require(self.runs_per_task == 1, "runs_per_task", "requires a cluster (--launcher)")
+        is_supported = not self.mem_per_cpu or self.launcher.capabilities.memory_per_cpu
+        self.require(is_supported, "mem_per_cpu", f"{self.launcher.display_name} has no limit per CPU; use --mem")
 
     def check_machine(self) -> None:
-        """Raise `UsageError` if the local queue would assign a GPU that this machine does not have."""
-        if not self.slurm:
-            check_gpus(self.gpus)
+        """Raise `UsageError` if the launcher cannot submit such runs from this machine."""
+        self.launcher.require_available(self.make_request())
 
     def non_default_values(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, without those of subclasses."""
@@ -168,8 +157,8 @@ class SubmitOptions(Params):
         memory = self.mem or self.mem_per_cpu
         return ResourceLimits(self.time, memory) if self.time and memory else None
 
-    def make_request(self, index: BatchIndex) -> ResourceRequest:
-        """Return the resources that all runs of a batch request from the cluster.
+    def make_request(self, index: BatchIndex | None = None) -> ResourceRequest:
+        """Return the resources that all runs of a batch request.
 
         Args:
             index: index of the batch, with the default number of parallel runs.
@@ -178,13 +167,11 @@ class SubmitOptions(Params):
             time=self.time or "",
             memory=self.mem or self.mem_per_cpu or "",
             memory_is_per_cpu=self.mem_per_cpu is not None,
-            partition=self.partition,
-            account=self.account,
-            gpus=self.gpus[0] if self.gpus else None,
             cpus=self.cpus,
-            max_running_tasks=self.jobs or index.jobs,
+            gpus=tuple(self.gpus),
+            jobs=self.jobs,
+            default_jobs=index.jobs if index is not None else None,
             save_seconds=self.save_seconds,
-            extra=self.sbatch,
         )
 
 
@@ -215,29 +202,36 @@ def submit(batch: Batch, patterns: Sequence[str], options: SubmitOptions) -> Sub
     """
     require_posix("experiments")
     require_trusted_batch(batch, options.trust_code)
-    if options.slurm:
-        return _submit_to_cluster(batch, patterns, options)
-    options.check_machine()
-    if options.check_space and not options.dry_run:
-        work = _collect_work(batch, patterns, options)
-        check_disk_space(batch, work.runs, work.status, allow_calibration=True)
-    with batch.lock():
-        resolve_interrupted_submissions(batch)
-        work = _collect_work(batch, patterns, options)
-        jobs = options.jobs or len(options.gpus) or work.index.jobs or 1
-        if not options.dry_run:
+    launcher = options.launcher
+    if not options.dry_run:
+        options.check_machine()  # before anything is calibrated
+        with batch.lock():
+            resolve_interrupted_submissions(batch)
+    work = _collect_work(batch, patterns, options)
+    jobs, calculation = _make_jobs(batch, work, options)
+    if options.check_space:
+        allow_calibration = not launcher.capabilities.limits and not options.dry_run
+        check_disk_space(batch, work.runs, work.status, allow_calibration=allow_calibration)
+    request = options.make_request(work.index)
+    if options.dry_run:
+        texts = [text for job in jobs if (text := launcher.preview(batch, job))]
+        lines = [*calculation, *texts, work.text("would be submitted")]
+    else:
+        with batch.lock() as lock:
+            resolve_interrupted_submissions(batch)
+            work = _collect_work(batch, patterns, options)  # another process may have submitted in the meantime
             work.extensions.write(batch)
-            settings = QueueSettings(jobs, tuple(options.gpus))
-            if options.jobs is not None or options.gpus or not is_scheduler_running(batch):
-                settings.write(batch)
-            for name in work.names:
-                write_ticket(batch, name, make_ticket())
-                cancel_marker_path(batch, name).unlink(missing_ok=True)  # last: on a full disk it stays cancelled
-    if not options.dry_run and (work.names or work.status.needs_scheduler):
-        start_scheduler(batch)
-    verb = "would be submitted" if options.dry_run else "submitted"
-    warning = make_jobs_warning(min(jobs, len(work.names)))
-    return SubmitResult(work.selected, "\n".join([work.text(verb), *([warning] if warning else [])]))
+            launcher.configure(batch, request)
+            remaining = [part for job in jobs if (part := job.with_runs(work.names)).tasks]
+            ids = start_jobs(launcher, batch, remaining, _active_tickets(batch, work.status, launcher), lock)
+        if work.status.needs_scheduler:
+            restart_queues(batch)
+        where = f"submitted as {launcher.display_name} job {', '.join(ids)}" if ids else "submitted"
+        names = [name for job in remaining for runs in job.run_names() for name in runs]
+        lines = [*calculation, work.text(where, names)]
+    if advice := launcher.advise(request, len(work.names)):
+        lines.append(advice)
+    return SubmitResult(work.selected, "\n".join(lines))
 
 
 def require_trusted_batch(batch: Batch, trust_code: bool = False) -> None:
@@ -308,36 +302,12 @@ def _collect_work(batch: Batch, patterns: Sequence[str], options: SubmitOptions)
     return _PendingWork(extended_index, extended_status, selected, list(extensions.runs), extensions)
 
 
-def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: SubmitOptions) -> SubmitResult:
-    if not options.dry_run:
-        require_slurm()  # before anything is calibrated
-        with batch.lock():
-            resolve_interrupted_submissions(batch)
-    work = _collect_work(batch, patterns, options)
-    jobs, calculation = _make_array_jobs(batch, work, options)
-    if options.check_space:
-        check_disk_space(batch, work.runs, work.status, allow_calibration=False)
-    if options.dry_run:
-        submission_dir = submissions_dir(batch).resolve() / "ID"
-        scripts = [make_array_script(batch, submission_dir, job.run_names(), job.request) for job in jobs]
-        return SubmitResult(work.selected, "\n".join([*calculation, *scripts, work.text("would be submitted")]))
-    with batch.lock() as lock:
-        resolve_interrupted_submissions(batch)
-        work = _collect_work(batch, patterns, options)  # another process may have submitted during the calibration
-        work.extensions.write(batch)
-        remaining = [part for job in jobs if (part := job.with_runs(work.names)).tasks]
-        active = _active_jobs(work.status)
-        earlier = list(dict.fromkeys(job.partition("_")[0] for job in active))
-        arrays = submit_array_jobs(batch, remaining, earlier, len(active), lock)
-    where = f"submitted as SLURM job {', '.join(arrays)}" if arrays else "submitted"
-    names = [name for job in remaining for runs in job.run_names() for name in runs]
-    return SubmitResult(work.selected, "\n".join([*calculation, work.text(where, names)]))
-
-
-def _make_array_jobs(batch: Batch, work: _PendingWork, options: SubmitOptions) -> tuple[list[ArrayJob], list[str]]:
-    """Return the array jobs for the runs to submit, and the calculation of their limits."""
+def _make_jobs(batch: Batch, work: _PendingWork, options: SubmitOptions) -> tuple[list[ArrayJob], list[str]]:
+    """Return the jobs for the runs to submit, and the calculation of their limits."""
     tasks = group_into_tasks(work.runs, options.runs_per_task)
     request = options.make_request(work.index)
+    if not options.launcher.capabilities.limits:
+        return group_into_array_jobs(tasks, lambda task: ResourceLimits("", ""), request), []
     explicit_limits = options.explicit_limits
     if explicit_limits is not None:
         return group_into_array_jobs(tasks, lambda task: explicit_limits, request), []
@@ -354,10 +324,12 @@ def _make_array_jobs(batch: Batch, work: _PendingWork, options: SubmitOptions) -
     return jobs, [estimates.text(work.runs, jobs)]
 
 
-def _active_jobs(status: BatchStatus) -> list[str]:
-    """Return the IDs of array tasks that have not ended."""
-    jobs = (run.job for run in status.runs if run.job is not None and run.state in ACTIVE_STATES)
-    return list(dict.fromkeys(jobs))
+def _active_tickets(batch: Batch, status: BatchStatus, launcher: Launcher) -> list[Ticket]:
+    """Return the tickets of active runs that belong to the cluster of a launcher."""
+    active = {run.name for run in status.runs if run.state in ACTIVE_STATES}
+    tickets = {name: ticket for name, ticket in resolve_tickets(batch).items() if name in active}
+    groups = group_by_launcher(tickets, skip_missing=True)
+    return [ticket for one, members in groups if one.cluster == launcher.cluster for ticket in members.values()]
 
 
 def wait_until_finished(batch: Batch, names: Sequence[str], poll_interval_s: float = 0.5) -> list[str]:
@@ -374,7 +346,5 @@ def wait_until_finished(batch: Batch, names: Sequence[str], poll_interval_s: flo
         if not any(state in ACTIVE_STATES for state in states.values()):
             return [name for name, state in states.items() if state != "done"]
         if status.needs_scheduler:  # it was killed
-            start_scheduler(batch)
-        # Frequent queries put load on the controller of the cluster.
-        is_on_cluster = any(ticket.where == "slurm" for ticket in read_tickets(batch).values())
-        time.sleep(CLUSTER_POLL_INTERVAL_S if is_on_cluster else poll_interval_s)
+            restart_queues(batch)
+        time.sleep(max(poll_interval_s, poll_interval(read_tickets(batch))))

@@ -15,12 +15,12 @@ from tfaip_like._utils.files import atomic_directory, atomic_write_text
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.experiments._batches.batch import Batch, BatchRun, select_runs
 from tfaip_like.experiments._batches.snapshot import copy_code
-from tfaip_like.experiments._launchers.slurm import resolve_interrupted_submissions
 from tfaip_like.experiments._plans.plan_reader import read_plan
 from tfaip_like.experiments._plans.resolution import load_plan_scenario
 from tfaip_like.experiments._resources.estimate import remove_calibrations
 from tfaip_like.experiments._status.batch_status import read_status
 from tfaip_like.experiments._status.run_state import ACTIVE_STATES
+from tfaip_like.experiments.launchers._recorded import resolve_interrupted_submissions
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved
 from tfaip_like.params._base import default_instance, qualified_name
 from tfaip_like.params._files import read_param_file

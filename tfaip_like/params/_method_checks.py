@@ -6,6 +6,7 @@ Without them, a misspelt hook, or a hook of another framework, would be ignored 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import functools
 import inspect
@@ -119,7 +120,10 @@ def _check_constant(cls: type, name: str, value: Any) -> None:
     (expected,) = get_args(tp)
     try:
         kind = get_origin(expected)
-        if kind is not Mapping and Any not in get_args(expected):
+        is_plain = isinstance(expected, type) and not issubclass(expected, ParamsBase)
+        if is_plain and dataclasses.is_dataclass(expected):
+            kind = expected
+        if kind not in (Mapping, expected) and Any not in get_args(expected):
             decode_value(expected, encode_value(expected, value))
         elif not isinstance(value, kind):
             raise TypeError(f"expected {with_article(kind.__name__)}, got {with_article(type(value).__name__)}")

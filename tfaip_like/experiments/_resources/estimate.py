@@ -13,7 +13,6 @@ from tfaip_like._utils.interruption import graceful_shutdown_signals
 from tfaip_like._utils.json_files import write_json
 from tfaip_like._utils.typed_json import read_typed_json
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
-from tfaip_like.experiments._launchers.array_jobs import ArrayJob, ResourceLimits, Task
 from tfaip_like.experiments._resources.calibration import (
     Calibration,
     RemainingWork,
@@ -24,6 +23,7 @@ from tfaip_like.experiments._resources.calibration import (
     format_duration,
     make_setup_key,
 )
+from tfaip_like.experiments.launchers._jobs import ArrayJob, ResourceLimits, Task
 
 SAFETY_MARGIN = 1.3
 """Factor of the requested to the estimated time and memory."""
@@ -92,7 +92,7 @@ class Estimates:
 
 
 def time_limit(seconds: float, save_seconds: int) -> str:
-    """Return the time limit for an estimated time, in the format of sbatch --time.
+    """Return the time limit for an estimated time, as hours:minutes:seconds.
 
     It is rounded up to two significant digits, so that runs of similar length share an array job.
 
@@ -100,14 +100,14 @@ def time_limit(seconds: float, save_seconds: int) -> str:
         seconds: estimated time.
         save_seconds: time reserved for saving before the limit.
     """
-    # SLURM checks time limits once a minute, and may send its signal up to a minute earlier.
+    # Clusters (SLURM) check time limits once a minute, and may send its signal up to a minute earlier.
     minutes = math.ceil((SAFETY_MARGIN * seconds + save_seconds + 60) / 60)
     step = 10 ** max(0, len(str(minutes)) - 2)
     return format_duration(60 * step * math.ceil(minutes / step))
 
 
 def memory_limit(megabytes: float) -> str:
-    """Return the memory limit for an estimated usage, in the format of sbatch --mem."""
+    """Return the memory limit for an estimated usage, in megabytes."""
     return f"{100 * math.ceil((SAFETY_MARGIN * megabytes + MEMORY_MARGIN_MB) / 100)}M"
 
 

@@ -28,16 +28,22 @@ from tfaip_like._utils.locks import file_lock
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
 from tfaip_like.experiments._batches.generation import add, generate, load_batch_scenario
 from tfaip_like.experiments._cancel import cancel
-from tfaip_like.experiments._launchers.local_queue import start_scheduler
 from tfaip_like.experiments._plans.configuration import Distribution
 from tfaip_like.experiments._plans.flag_values import FlagValue, to_flag_value
 from tfaip_like.experiments._plans.plan import Plan, PlannedRun
 from tfaip_like.experiments._plans.resolution import Resolver, load_plan_scenario
 from tfaip_like.experiments._search.journal import open_journal, remove_leftovers
-from tfaip_like.experiments._search.settings import LOCK_FILENAME, SearchSettings, read_search_settings, search_dir
+from tfaip_like.experiments._search.settings import (
+    LOCK_FILENAME,
+    SearchSettings,
+    encode_options,
+    read_search_settings,
+    search_dir,
+)
 from tfaip_like.experiments._status.batch_status import read_status
 from tfaip_like.experiments._status.run_state import ACTIVE_STATES
-from tfaip_like.experiments._submit import CLUSTER_POLL_INTERVAL_S, SubmitOptions, submit
+from tfaip_like.experiments._submit import SubmitOptions, submit
+from tfaip_like.experiments.launchers._recorded import restart_queues
 from tfaip_like.params._formatting import format_flag_words
 
 logger = logging.getLogger(__name__)
@@ -82,7 +88,7 @@ def create_search(
     tree = Resolver(scenario)(trial).params
     mode = tree.early_stopping.mode or type(tree.model).best[1]
     batch = generate(plan, folder, text, runs=())
-    SearchSettings(name, trials or draws.draws, draws.seed, prune, mode, submission.non_default_values()).write(batch)
+    SearchSettings(name, trials or draws.draws, draws.seed, prune, mode, encode_options(submission)).write(batch)
     return batch
 
 
@@ -114,7 +120,7 @@ class Searcher:
     @property
     def num_parallel_runs(self) -> int:
         """Return the number of parallel runs."""
-        return self.options.jobs or (1 if self.options.slurm else max(1, len(self.options.gpus)))
+        return self.options.jobs or self.options.launcher.default_jobs(self.options.make_request())
 
     def run(self) -> None:
         """Run the search until all trials are finished.
@@ -126,7 +132,7 @@ class Searcher:
             remove_leftovers(search_dir(self.batch) / JOURNAL_FILENAME)
             self._recover_trials()
             while self._poll_runs():
-                time.sleep(CLUSTER_POLL_INTERVAL_S if self.options.slurm else POLL_INTERVAL_S)
+                time.sleep(max(POLL_INTERVAL_S, self.options.launcher.poll_interval_s))
 
     def best(self) -> tuple[str, float] | None:
         """Return the name and the value of the best run; None if no run is done."""
@@ -139,7 +145,7 @@ class Searcher:
         """Finish trials whose runs have ended, and start new ones; return whether any are unfinished."""
         batch_status = read_status(self.batch)
         if batch_status.needs_scheduler:  # it was killed
-            start_scheduler(self.batch)
+            restart_queues(self.batch)
         status = {run.name: run for run in batch_status.runs}
         runs = {run.name: run for run in self.batch.read_index().runs}
         for name, trial in list(self.running.items()):

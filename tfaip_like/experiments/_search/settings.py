@@ -1,4 +1,4 @@
-"""Settings of a search, stored in `search/search.json` of its batch."""
+"""Options of a search, and its settings, which are stored in `search/search.json` of its batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._submit import SubmitOptions
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file
+from tfaip_like.params._base import field_types
 from tfaip_like.params._tree import validate_params
+from tfaip_like.params._values import encode_value
 
 SETTINGS_FILENAME = "search.json"
 LOCK_FILENAME = ".lock"
@@ -43,6 +45,49 @@ class SearchSettings:
         """Store the settings in a batch."""
         search_dir(batch).mkdir(exist_ok=True)
         write_json(search_dir(batch) / SETTINGS_FILENAME, dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class StartOnly:
+    """Rule: the field can be given when a search starts, not when it is resumed."""
+
+
+class SearchOptions(SubmitOptions):
+    """Options of a hyperparameter search."""
+
+    configuration: Annotated[str | None, StartOnly()] = None
+    """Configuration of the plan whose `random` values are searched; required if several have such values."""
+
+    trials: int | None = None
+    """Number of runs. Default: `draws` of the configuration."""
+
+    prune: Annotated[bool, StartOnly()] = True
+    """Stop runs early that are worse than most others were at the same epoch."""
+
+    description: Annotated[str | None, StartOnly()] = None
+    """Purpose of the search; required here or in the plan."""
+
+    name: Annotated[str | None, StartOnly()] = None
+    """Name of the batch. Default: the name of the plan file."""
+
+    folder: Annotated[Path, StartOnly()] = Path("batches")
+    """Parent directory of batches; a batch is written to FOLDER/NAME/version_1, version_2 and so on."""
+
+    def check(self) -> None:
+        super().check()
+        for name in ("dry_run", "wait"):
+            self.require(not getattr(self, name), name, "not available: a search always runs and waits for its runs")
+        is_known = not self.launcher.capabilities.limits or self.explicit_limits is not None
+        self.require(
+            is_known, "launcher", "requires --time and --mem in a search; otherwise every run would be calibrated"
+        )
+        self.require(self.trials is None or self.trials >= 1, "trials", "must be at least 1")
+
+
+def encode_options(options: SubmitOptions) -> dict[str, Json]:
+    """Return the non-default options for submitting runs, as JSON."""
+    types = field_types(SubmitOptions)
+    return {name: encode_value(types[name], value) for name, value in options.non_default_values().items()}
 
 
 def search_dir(batch: Batch) -> Path:

@@ -11,15 +11,13 @@ from tfaip_like._runs.reader import Run
 from tfaip_like._runs.run_files import RunInfo
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun
-from tfaip_like.experiments._launchers.local_queue import is_disk_full, is_scheduler_running
-from tfaip_like.experiments._launchers.slurm import ClusterJob, query_arrays_by_script, query_cluster_jobs
-from tfaip_like.experiments._launchers.submissions import read_submissions
-from tfaip_like.experiments._launchers.tickets import Ticket, read_tickets
 from tfaip_like.experiments._status.run_log import JOB_LOG_PREFIX, last_error_message
 from tfaip_like.experiments._status.run_state import ACTIVE_STATES, RunState, determine_state
+from tfaip_like.experiments.launchers._launcher import JobStatus
+from tfaip_like.experiments.launchers._recorded import check_health, poll_runs, resolve_tickets, submitted_runs
+from tfaip_like.experiments.launchers._tickets import Ticket
 
-CLUSTER_UNREACHABLE = "squeue failed: states are based on the files of the runs only"
-DISK_FULL = "disk full: runs wait until space is available"
+STATES_FROM_FILES = "states are based on the files of the runs only"
 RECENT_EPOCHS = 5
 """Number of last epochs that the time per epoch is averaged over."""
 
@@ -42,7 +40,7 @@ class RunStatus:
     seconds_left: float | None = None
     node: str | None = None
     job: str | None = None
-    """Job ID on the cluster, ARRAY_TASK."""
+    """Job ID on the cluster, of the task for an array."""
     job_name: str | None = None
     log: str = ""
 
@@ -57,7 +55,7 @@ class BatchStatus:
     counts: Mapping[str, int] = field(default_factory=dict)
     """Number of runs in each state."""
     needs_scheduler: bool = False
-    """Whether runs are in the local queue, but no scheduler is running."""
+    """Whether runs wait for the scheduler of a queue, which is not running."""
     problem: str = ""
     """Why the status is incomplete."""
 
@@ -73,35 +71,12 @@ def read_status(batch: Batch, index: BatchIndex | None = None) -> BatchStatus:
         UsageError: if the index or a ticket is damaged.
     """
     tickets = resolve_tickets(batch)
-    return make_status(batch, index or batch.read_index(), tickets, query_cluster_jobs(cluster_job_ids(tickets)))
-
-
-def resolve_tickets(batch: Batch) -> dict[str, Ticket]:
-    """Return the tickets of a batch, with the jobs of interrupted submissions as the cluster reports them.
-
-    Raises:
-        UsageError: if a ticket is damaged.
-    """
-    tickets = read_tickets(batch)
-    if all(ticket.job for ticket in tickets.values() if ticket.where == "slurm"):
-        return tickets
-    arrays = query_arrays_by_script() or {}
-    for submission in read_submissions(batch):
-        array = arrays.get(submission.record.script)
-        if submission.array_job is None and array is not None:
-            for name, job in submission.task_ids(array).items():
-                if tickets[name].submission == submission.folder.name:
-                    tickets[name] = tickets[name].replace(job=job)
-    return tickets
-
-
-def cluster_job_ids(tickets: Mapping[str, Ticket]) -> list[str]:
-    """Return the job IDs of the runs that were submitted to the cluster."""
-    return [ticket.job for ticket in tickets.values() if ticket.where == "slurm" and ticket.job]
+    jobs = {run.name: job for run, job in poll_runs(submitted_runs(batch, tickets))}
+    return make_status(batch, index or batch.read_index(), tickets, jobs)
 
 
 def make_status(
-    batch: Batch, index: BatchIndex, tickets: Mapping[str, Ticket], jobs: Mapping[str, ClusterJob] | None
+    batch: Batch, index: BatchIndex, tickets: Mapping[str, Ticket], jobs: Mapping[str, JobStatus]
 ) -> BatchStatus:
     """Return the status of a batch.
 
@@ -109,31 +84,29 @@ def make_status(
         batch: batch to read.
         index: its index.
         tickets: latest ticket of each submitted run.
-        jobs: jobs on the cluster; None if it could not be queried.
+        jobs: answers of the launchers, by the names of the runs.
     """
-    runs = [_make_run_status(batch, run, tickets.get(run.name), jobs) for run in index.runs]
-    has_work = any(ticket.is_in_local_queue for ticket in tickets.values())
-    is_queued = any(ticket.where == "local" and ticket.is_queued for ticket in tickets.values())
-    problems = [CLUSTER_UNREACHABLE] * (jobs is None) + [DISK_FULL] * (is_queued and is_disk_full(batch))
+    runs = [_make_run_status(batch, run, tickets.get(run.name), jobs.get(run.name)) for run in index.runs]
+    silent = dict.fromkeys(job.reason for job in jobs.values() if job.phase == "unknown")
+    health = check_health(batch, tickets)
+    problems = [*(f"{reason}: {STATES_FROM_FILES}" for reason in silent), *([health.problem] if health.problem else [])]
     return BatchStatus(
         path=str(batch.path),
         description=index.description,
         runs=runs,
         counts=dict(Counter(run.state for run in runs)),
-        needs_scheduler=has_work and not is_scheduler_running(batch),
+        needs_scheduler=health.needs_restart,
         problem="; ".join(problems),
     )
 
 
-def _make_run_status(
-    batch: Batch, run: BatchRun, ticket: Ticket | None, jobs: Mapping[str, ClusterJob] | None
-) -> RunStatus:
+def _make_run_status(batch: Batch, run: BatchRun, ticket: Ticket | None, job_status: JobStatus | None) -> RunStatus:
     problems = list[str]()
     reader = Run(batch.run_dir(run.name), problems)
     info = reader.info
     epoch, seconds = _read_progress(reader) if info else (0, None)
     try:
-        state, reason, node = determine_state(batch, run.name, ticket, info, jobs)
+        state, reason, node = determine_state(batch, run.name, ticket, info, job_status)
     except UsageError as error:
         state, reason, node = RunState("failed", str(error))
     monitor, best = _read_best(reader, run.monitor, epoch) if epoch else (run.monitor, None)
@@ -146,7 +119,7 @@ def _make_run_status(
         JOB_LOG_PREFIX
     ):
         reason = error_message.removeprefix(JOB_LOG_PREFIX)
-    job, job_name = _cluster_job(ticket, info, jobs)
+    job, job_name = _cluster_job(ticket, info, job_status)
     return RunStatus(
         name=run.name,
         state=state,
@@ -163,17 +136,14 @@ def _make_run_status(
     )
 
 
-def _cluster_job(
-    ticket: Ticket | None, info: RunInfo, jobs: Mapping[str, ClusterJob] | None
-) -> tuple[str | None, str | None]:
-    """Return the ID and the name of the job of a run on the cluster, including jobs that were submitted by hand."""
+def _cluster_job(ticket: Ticket | None, info: RunInfo, job_status: JobStatus | None) -> tuple[str | None, str | None]:
+    """Return the ID and the name of the job of a run on a cluster, including jobs that were submitted by hand."""
     resumed = info.get("resumed")
-    latest = (resumed[-1] if resumed else info).get("slurm") or {}
+    latest = (resumed[-1] if resumed else info).get("cluster_job") or {}
     job = ticket.job if ticket is not None else latest.get("job")
-    known = (jobs or {}).get(job or "")
     if latest.get("job") == job:  # the cluster reports the name of the last run of a task
         return job, latest.get("name")
-    return job, known.name if known is not None else None
+    return job, job_status.name if job_status is not None else None
 
 
 def _read_progress(run: Run) -> tuple[int, float | None]:

@@ -1,17 +1,15 @@
-"""State of a run, determined from its ticket, its files and the cluster."""
+"""State of a run, determined from its ticket, its files and its launcher."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.run_files import RunInfo
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.local_queue import is_run_alive
-from tfaip_like.experiments._launchers.slurm import ClusterJob, read_exit_code, read_last_slurm_error
-from tfaip_like.experiments._launchers.tickets import Ticket
 from tfaip_like.experiments._status.run_log import first_line
+from tfaip_like.experiments.launchers._launcher import JobStatus
+from tfaip_like.experiments.launchers._recorded import describe_failure, read_exit_code
+from tfaip_like.experiments.launchers._tickets import Ticket
 
 STATES = ("running", "waiting", "preempted", "new", "done", "stopped", "cancelled", "failed")
 ACTIVE_STATES = ("running", "waiting", "preempted")
@@ -31,9 +29,7 @@ class RunState(NamedTuple):
     node: str | None = None
 
 
-def determine_state(
-    batch: Batch, name: str, ticket: Ticket | None, info: RunInfo, jobs: Mapping[str, ClusterJob] | None
-) -> RunState:
+def determine_state(batch: Batch, name: str, ticket: Ticket | None, info: RunInfo, job: JobStatus | None) -> RunState:
     """Return the state of a run.
 
     Args:
@@ -41,58 +37,41 @@ def determine_state(
         name: name of the run.
         ticket: its latest ticket; None if it was never submitted.
         info: contents of its `run.json`; empty without this file.
-        jobs: jobs on the cluster; None if it could not be queried.
+        job: answer of its launcher; None if the job is not listed.
 
     Raises:
         UsageError: if the file with its exit code is damaged.
     """
-    node = _last_node(info)
     if ticket is None or ticket.state == "reset":
-        return _state_from_info(batch, name, info)._replace(node=node)
-    if ticket.where == "slurm":
-        return determine_cluster_state(batch, name, ticket, info, jobs)
-    if ticket.state == "waiting":
-        return RunState("cancelled" if ticket.cancelled else "waiting")
-    if ticket.state == "running" and is_run_alive(batch, name):
-        return RunState("running", "", ticket.host if ticket.gpu is None else f"{ticket.host}:gpu{ticket.gpu}")
-    if ticket.code is None and not _has_run_since(batch.run_dir(name), ticket.submitted):
-        # Killed together with the scheduler; `info` is that of an earlier start.
-        return RunState("failed", "killed before the training started", node)
-    return final_state(ticket.code, ticket, info)._replace(node=node)
-
-
-def determine_cluster_state(
-    batch: Batch, name: str, ticket: Ticket, info: RunInfo, jobs: Mapping[str, ClusterJob] | None
-) -> RunState:
-    """Return the state of a run that was submitted to the cluster; see `determine_state`."""
+        return _state_from_info(batch, name, info)._replace(node=_last_node(info))
     code = read_exit_code(batch, ticket, name)
-    has_started = _has_run_since(batch.run_dir(name), ticket.submitted)
+    has_started = batch.run_dir(name).has_run_since(ticket.submitted)
     info = info if has_started else {}  # otherwise it is that of an earlier submission
     node = _last_node(info)
-    if jobs is None and code is None and not ticket.cancelled:
-        status = info.get("status")
-        return RunState({"stopped": "preempted", None: "waiting"}.get(status, str(status)), "", node)
-    if ticket.job is None:
+    if job is not None and job.phase == "unknown":
+        if code is None and not ticket.cancelled:
+            status = info.get("status")
+            return RunState({"stopped": "preempted", None: "waiting"}.get(status, str(status)), "", node)
+        job = None
+    elif ticket.submission is not None and ticket.job is None:
         return RunState("waiting", SUBMISSION_PENDING) if batch.is_locked() else RunState("new", SUBMISSION_INTERRUPTED)
-    job = jobs.get(ticket.job) if jobs else None
-    if job is not None and job.is_pending and ticket.cancelled:  # a job of another user, which ends when it is started
-        return RunState("cancelled")
-    if job is not None and job.is_pending:
-        return RunState("preempted" if has_started else "waiting", job.unusual_pending_reason)
-    if job is not None and not job.is_finished:
+    if job is not None and job.phase == "pending":
+        if ticket.cancelled:  # perhaps a job of another user, which ends when it is started
+            return RunState("cancelled")
+        return RunState("preempted" if has_started else "waiting", job.reason)
+    if job is not None and job.phase == "running":
         return RunState("running", "", job.node)
-    ended = final_state(code, ticket, info)._replace(node=node)
-    if job is not None and job.state == "CANCELLED" and ended.state != "done":
-        return RunState("cancelled", "", node)
+    return _ended_state(batch, code, ticket, info, job)._replace(node=node)
+
+
+def _ended_state(batch: Batch, code: int | None, ticket: Ticket, info: RunInfo, job: JobStatus | None) -> RunState:
+    ended = final_state(code, ticket, info)
+    if job is not None and job.is_cancelled and ended.state != "done":
+        return RunState("cancelled")
     if ended.state == "failed":
-        reason = (job.reason if job is not None else "") or read_last_slurm_error(batch, ticket.job)
+        reason = (job.reason if job is not None else "") or describe_failure(batch, ticket)
         return ended._replace(reason=reason or ended.reason)
     return ended
-
-
-def _has_run_since(folder: OutputDir, timestamp: float) -> bool:
-    """Return whether `run.json` was written after a time; earlier versions belong to an earlier submission."""
-    return folder.run.exists() and folder.run.stat().st_mtime > timestamp
 
 
 def _state_from_info(batch: Batch, name: str, info: RunInfo) -> RunState:

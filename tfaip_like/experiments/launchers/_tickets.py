@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import write_json
+from tfaip_like._utils.json_files import Json, write_json
 from tfaip_like._utils.typed_json import Count, Seconds, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.submissions import NO_ARRAY_JOB, Submission, read_submissions
+from tfaip_like.experiments.launchers._submissions import NO_ARRAY_JOB, Submission, read_submissions
 
-LauncherName = Literal["local", "slurm"]
+LOCAL_QUEUE: Mapping[str, Json] = {"class": "tfaip_like.experiments.launchers:LocalQueue"}
+"""Launcher of the tickets that are files."""
 
 CANCEL_SUFFIX = ".cancel"
 """Suffix of the empty file that cancels a run of the local queue; it can be created on a full disk too."""
@@ -26,9 +27,11 @@ class Ticket:
     """State of a submitted run."""
 
     state: Literal["waiting", "running", "ended", "reset"]
-    """State in the local queue. On a cluster always `waiting`: squeue and the files of the run give its state. `reset`:
+    """State in the local queue. On a cluster always `waiting`: the cluster and the files of the run give the state.
+    `reset`:
     a new run, whose earlier tickets do not count."""
-    where: LauncherName = "local"
+    launcher: Mapping[str, Json] = field(default_factory=lambda: dict(LOCAL_QUEUE))
+    """Launcher with its parameters, see `load_launcher`."""
     submitted: Seconds = 0.0
     started: Seconds | None = None
     ended: Seconds | None = None
@@ -40,14 +43,11 @@ class Ticket:
     pid: Count | None = None
     gpu: Count | None = None
     job: str | None = None
-    """Job ID on a cluster, ARRAY_TASK; None until it is known."""
+    """Job ID of the task on a cluster; None until it is known."""
+    array: str | None = None
+    """Job ID of the array it belongs to."""
     submission: str | None = None
     """Directory name of the submission to a cluster."""
-
-    @property
-    def is_in_local_queue(self) -> bool:
-        """Return whether the run is queued or running in the local queue."""
-        return self.where == "local" and (self.state == "running" or self.is_queued)
 
     @property
     def is_queued(self) -> bool:
@@ -59,9 +59,9 @@ class Ticket:
         return dataclasses.replace(self, **changes)
 
 
-def make_ticket(where: LauncherName = "local", job: str | None = None) -> Ticket:
-    """Return the ticket of a run that is submitted now."""
-    return Ticket("waiting", where, submitted=time.time(), job=job)
+def make_ticket() -> Ticket:
+    """Return the ticket of a run that is submitted to the local queue now."""
+    return Ticket("waiting", submitted=time.time())
 
 
 def make_reset_ticket() -> Ticket:
@@ -108,7 +108,8 @@ def iter_cluster_tickets(submission: Submission) -> Iterator[tuple[str, Ticket]]
     if array == NO_ARRAY_JOB:
         return
     cancelled = submission.cancelled_runs()
-    ticket = Ticket("waiting", "slurm", submission.record.submitted, submission=submission.folder.name)
+    record = submission.record
+    ticket = Ticket("waiting", record.launcher, record.submitted, array=array, submission=submission.folder.name)
     for name, job in submission.task_ids(array or "").items():
         yield name, ticket.replace(cancelled=name in cancelled, job=job if array else None)
 

@@ -1,9 +1,9 @@
 """Durable records of array jobs, written before the jobs are submitted.
 
-BATCH/queue/slurm/ID/
+BATCH/queue/submissions/ID/
   array.sh         job script; its path identifies the job on the cluster
-  submission.json  runs of each task
-  job              number of the array job that owns these runs; written once, by the first process that knows it
+  submission.json  launcher, and the runs of each task
+  job              ID of the job that owns these runs; written once, by the first process that knows it
   codes/RUN        exit code of a run
   cancelled/RUN    empty; marks a run as cancelled
 
@@ -20,18 +20,20 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import atomic_write_text, fsync_directory
-from tfaip_like._utils.json_files import read_text, short_json, write_json
+from tfaip_like._utils.json_files import Json, read_text, short_json, write_json
 from tfaip_like._utils.typed_json import Seconds, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
 
 NO_ARRAY_JOB = "none"
 """Value in place of the number of an array job that the cluster does not have."""
+
+JOB_ID_PATTERN = re.compile(r"[\w.@:\[\]-]+")
 
 RECORD_FILENAME, SCRIPT_FILENAME = "submission.json", "array.sh"
 
@@ -42,10 +44,14 @@ class SubmissionRecord:
 
     submitted: Seconds
     """Time of the submission (Unix time)."""
+    launcher: Mapping[str, Json]
+    """Launcher with its parameters, see `load_launcher`."""
     script: str
-    """Path of the job script, as it was passed to sbatch."""
+    """Path of the job script, as it was passed to the cluster."""
     tasks: tuple[tuple[str, ...], ...]
     """Names of the runs that each task trains sequentially."""
+    task_id: str = "{job}_{task}"
+    """Format of the job ID of a task."""
     user: str | None = None
 
 
@@ -72,8 +78,8 @@ class Submission:
         if not file.exists():
             return None
         text = read_text(file).strip()
-        if text != NO_ARRAY_JOB and not re.fullmatch(r"\d+", text):
-            raise UsageError(f"{file}, line 1: expected a job number, got {short_json(text)}")
+        if text != NO_ARRAY_JOB and not JOB_ID_PATTERN.fullmatch(text):
+            raise UsageError(f"{file}, line 1: expected a job ID, got {short_json(text)}")
         return text
 
     def claim(self, array: str) -> str:
@@ -97,8 +103,9 @@ class Submission:
         return self.array_job or array
 
     def task_ids(self, array: str) -> dict[str, str]:
-        """Return the job ID of each run, ARRAY_TASK."""
-        return {name: f"{array}_{number}" for number, runs in enumerate(self.record.tasks) for name in runs}
+        """Return the job ID of each run, in the format of the launcher (ARRAY_TASK on SLURM)."""
+        tasks = enumerate(self.record.tasks)
+        return {name: self.record.task_id.format(job=array, task=number) for number, runs in tasks for name in runs}
 
     def mark_cancelled(self, name: str) -> None:
         """Mark a run as cancelled, with an empty file, which a full disk allows too."""
@@ -122,23 +129,38 @@ def _list_names(folder: Path) -> set[str]:
 
 def submissions_dir(batch: Batch) -> Path:
     """Return the directory of the submissions of a batch."""
-    return batch.queue_dir / "slurm"
+    return batch.queue_dir / "submissions"
 
 
-def record_submission(batch: Batch, tasks: Sequence[Sequence[str]], make_script: Callable[[Path], str]) -> Submission:
+def record_submission(
+    batch: Batch,
+    tasks: Sequence[Sequence[str]],
+    make_script: Callable[[Path], str],
+    launcher: Mapping[str, Json],
+    task_id: str,
+) -> Submission:
     """Write the record of an array job, before it is submitted; the caller holds `batch.lock()`.
 
     Args:
         batch: batch of the runs.
         tasks: names of the runs that each task trains sequentially.
         make_script: function that returns the job script for the directory of a submission.
+        launcher: launcher with its parameters.
+        task_id: format of the job ID of a task.
     """
     folder = submissions_dir(batch) / f"{_next_submission_number(batch)}-{secrets.token_hex(4)}"
     for part in (folder, folder / "codes", folder / "cancelled"):
         part.mkdir(parents=True)
     script = folder.resolve() / SCRIPT_FILENAME
     atomic_write_text(script, make_script(folder.resolve()))
-    record = SubmissionRecord(time.time(), str(script), tuple(tuple(runs) for runs in tasks), _user_name())
+    record = SubmissionRecord(
+        submitted=time.time(),
+        launcher=launcher,
+        script=str(script),
+        tasks=tuple(tuple(runs) for runs in tasks),
+        task_id=task_id,
+        user=_user_name(),
+    )
     write_json(folder / RECORD_FILENAME, dataclasses.asdict(record))
     for parent in (folder.parent, batch.queue_dir):
         fsync_directory(parent)

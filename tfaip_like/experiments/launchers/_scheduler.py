@@ -1,4 +1,4 @@
-"""Local queue of a batch: a detached scheduler process that runs a limited number of trainings in parallel.
+"""Scheduler of the local queue of a batch: a detached process that runs a limited number of trainings in parallel.
 
 All of its state is in files, so it can be killed at any time. A run is alive while its lock file is locked: the process
 of the run inherits the lock, which the system releases when that process ends.
@@ -29,7 +29,7 @@ from tfaip_like._utils.locks import is_locked, lock_descriptor
 from tfaip_like._utils.processes import ActiveTimer, is_suspended
 from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.tickets import Ticket, read_local_tickets, write_ticket
+from tfaip_like.experiments.launchers._tickets import Ticket, read_local_tickets, write_ticket
 
 logger = logging.getLogger(__name__)
 

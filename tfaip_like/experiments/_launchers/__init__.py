@@ -1,1 +1,0 @@
-"""Launchers of runs: the local queue and SLURM."""
