@@ -1855,17 +1855,17 @@ PACKAGING = {
     "annotation any": Mistake(
         {"units: int = 4": "units: int = 4\n    f: object = 3"},
         "f: object = 3",
-        "--model.f: <class 'object'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum,",
+        "--model.f: <class 'object'> cannot be the type of a parameter; use str, Path, bool, float, int, an Enum,",
     ),
     "annotation bare list": Mistake(
         {"units: int = 4": "units: int = 4\n    f: list = [3]"},
         "f: list = [3]",
-        "--model.f: <class 'list'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum,",
+        "--model.f: <class 'list'> cannot be the type of a parameter; use str, Path, bool, float, int, an Enum,",
     ),
     "annotation bare dict": Mistake(
         {"units: int = 4": "units: int = 4\n    f: dict = {}"},
         "f: dict = {}",
-        "--model.f: <class 'dict'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum,",
+        "--model.f: <class 'dict'> cannot be the type of a parameter; use str, Path, bool, float, int, an Enum,",
     ),
     "annotation undefined": Mistake(
         {"units: int = 4": "units: Int = 4"},
@@ -1880,7 +1880,7 @@ PACKAGING = {
     "annotation value": Mistake(
         {"units: int = 4": "units: 4"},
         "units: 4",
-        "--model.units: 4 cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, Literal,",
+        "--model.units: 4 cannot be the type of a parameter; use str, Path, bool, float, int, an Enum, Literal,",
     ),
     "wrong default type": Mistake(
         {"units: int = 4": 'units: int = "four"'},
@@ -1967,7 +1967,7 @@ PACKAGING = {
             'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()': 'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()\n    trainer: dict = {"epochs": 3}'
         },
         'trainer: dict = {"epochs": 3}',
-        "--trainer: <class 'dict'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum,",
+        "--trainer: <class 'dict'> cannot be the type of a parameter; use str, Path, bool, float, int, an Enum,",
     ),
     "trainer value": Mistake(
         {
@@ -2203,7 +2203,7 @@ PACKAGING = {
     "type var": Mistake(
         {"units: int = 4": "units: int = 4\n    s: type = int"},
         "s: type = int",
-        "--model.s: <class 'type'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum,",
+        "--model.s: <class 'type'> cannot be the type of a parameter; use str, Path, bool, float, int, an Enum,",
     ),
 }
 
@@ -2432,7 +2432,7 @@ DOCUMENTED = {
     "kwargs param": Mistake(
         {"units: int = 4": "units: int = 4\n    extra: dict[str, object] = {}"},
         "extra: dict[str, object] = {}",
-        "--model.extra: <class 'object'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum,",
+        "--model.extra: <class 'object'> cannot be the type of a parameter; use str, Path, bool, float, int, an Enum,",
     ),
     "keyword lambda": Mistake(
         {"units: int = 4": "units: int = 4\n    lambda: int = 3"},

@@ -144,7 +144,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 7, in Points\n"
             '    path: complex | str = "somewhere"\n'
-            "--data.path: <class 'complex'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, Literal, another Params, or list[...], tuple[...], dict[str, ...] of them"
+            "--data.path: <class 'complex'> cannot be the type of a parameter; use str, Path, bool, float, int, an Enum, Literal, None, another Params, or list[...], tuple[...], dict[str, ...] of them"
         ),
     ),
     "shape that is not a tuple": Mistake(
@@ -268,7 +268,7 @@ MISTAKES = {
     ),
     "unknown variant": Mistake(
         flags="--optimizer Adamm",
-        says="--optimizer: unknown Optimizer 'Adamm'; did you mean Adam? (choices: SGD, Adam, AdamW, Adamax, AdaBelief, RMSprop, Nadam, Lion, Lamb, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW)",
+        says="--optimizer: unknown Optimizer 'Adamm'; did you mean Adam? (choices: SGD, Adam, AdamW, Nadam, Lamb, Adamax, AdaBelief, RMSprop, Lion, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW)",
     ),
     "unknown variant, nothing near": Mistake(
         flags="--model.graph Transformer",
@@ -280,7 +280,7 @@ MISTAKES = {
     ),
     "abstract variant": Mistake(
         flags="--optimizer tfaip_like.optimizers._base:Optimizer",
-        says="--optimizer: tfaip_like.optimizers._base:Optimizer is abstract; choose one of SGD, Adam, AdamW, Adamax, AdaBelief, RMSprop, Nadam, Lion, Lamb, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW",
+        says="--optimizer: tfaip_like.optimizers._base:Optimizer is abstract; choose one of SGD, Adam, AdamW, Nadam, Lamb, Adamax, AdaBelief, RMSprop, Lion, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW",
     ),
     "variant of an unknown module": Mistake(
         flags="--model.graph nothing.here:Graph",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from tfaip_like._utils.escaping import shell_join
 from tfaip_like._utils.json_files import Json, format_json
 from tfaip_like.params._base import REQUIRED, ParamsBase
+from tfaip_like.params._plain_types import format_plain_value, is_plain_value
 from tfaip_like.params._types import is_multi_valued
 from tfaip_like.params._values import NEGATIVE_NUMBER, encode_value, parse_value
 
@@ -104,13 +103,7 @@ def _simple_words(value: Any) -> list[str] | None:
 
 
 def _to_word(value: Any) -> str | None:
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, Path):
-        return f"./{value}" if str(value).startswith("~") else str(value)
-    return str(value) if isinstance(value, (str, int, float)) else None
+    return format_plain_value(value) if is_plain_value(value) else None
 
 
 def _round_trips(tp: Any, words: Sequence[str], value: Any) -> bool:

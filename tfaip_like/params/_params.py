@@ -6,9 +6,7 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from enum import Enum
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, cast, dataclass_transform, get_origin
 
@@ -19,6 +17,7 @@ from tfaip_like._utils.code_origin import register_author_package
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json
 from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamsBase, field_types, qualified_name
+from tfaip_like.params._plain_types import is_plain_value
 from tfaip_like.params._renamed import accept_former_names
 from tfaip_like.params._values import decode_params, decode_value, encode_value
 
@@ -157,7 +156,7 @@ def _inherited_annotation(cls: type, name: str) -> Any:
 
 
 def _is_missing_annotation(cls: type, name: str, value: Any) -> bool:
-    simple = isinstance(value, (bool, int, float, str, list, tuple, dict, set, Enum, Path, Params))
+    simple = value is not None and (is_plain_value(value) or isinstance(value, (list, tuple, dict, set, Params)))
     known = any(name in vars(base) for base in cls.__mro__[1:])
     declared = any(name in inspect.get_annotations(base) for base in cls.__mro__[1:])
     return simple and not known and not declared and not name.startswith("_") and not name.isupper()

@@ -5,10 +5,7 @@ The dialect is draft 2020-12 (https://json-schema.org/draft/2020-12).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import Enum
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from tfaip_like.params._base import (
     CLASS_KEY,
@@ -20,13 +17,11 @@ from tfaip_like.params._base import (
     qualified_name,
 )
 from tfaip_like.params._docs import class_summary, field_docs
+from tfaip_like.params._plain_types import find_plain_type
 from tfaip_like.params._renamed import renamed_fields
 from tfaip_like.params._types import (
-    NONE_TYPE,
-    SEQUENCE_TYPES,
     is_fixed_tuple,
     is_optional,
-    is_subclass,
     params_classes,
     union_members,
 )
@@ -142,28 +137,14 @@ class Definitions:
     def _plain_schema(self, tp: Any) -> Schema:
         """Return the schema of a type that is not a union and holds no variants itself."""
         origin, args = get_origin(tp), get_args(tp)
-        if origin is Literal:
-            return {"enum": list(args)}
-        if is_subclass(tp, Enum):
-            return {"enum": [*tp.__members__]}
+        if (plain := find_plain_type(tp)) is not None:
+            return dict(plain.schema)
         if origin is dict:
             return {"type": "object", "additionalProperties": self.value_schema(args[1])}
         if is_fixed_tuple(tp):
             items = [self.value_schema(item) for item in args]
             return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
-        if origin in SEQUENCE_TYPES:
-            return {"type": "array", "items": self.value_schema(args[0])}
-        return dict(_PLAIN_TYPES[tp])
-
-
-_PLAIN_TYPES: Mapping[Any, Schema] = {
-    bool: {"type": "boolean"},
-    int: {"type": "integer"},
-    float: {"anyOf": [{"type": "number"}, {"enum": ["inf", "-inf", "nan"]}]},  # JSON has no infinity
-    str: {"type": "string"},
-    Path: {"type": "string"},
-    NONE_TYPE: {"type": "null"},
-}
+        return {"type": "array", "items": self.value_schema(args[0])}
 
 
 def _class_is(*names: str) -> Schema:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
-from enum import Enum
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from tfaip_like._utils.errors import with_article
 from tfaip_like.params._base import ParamsBase
+from tfaip_like.params._plain_types import NONE_TYPE, PLAIN_TYPES, find_plain_type
 from tfaip_like.params._variants import available_variants
 
 SEQUENCE_TYPES = {list: list, tuple: tuple, set: set, frozenset: frozenset, Sequence: list}
-NONE_TYPE = type(None)
 
 
 def union_members(tp: Any) -> tuple[Any, ...]:
@@ -64,24 +62,18 @@ def type_metavar(tp: Any) -> str:
 
 
 def _member_metavar(tp: Any) -> str:
-    if tp is NONE_TYPE:
-        return "none"
-    if tp is bool:
-        return "true | false"
-    if is_subclass(tp, Enum):
-        return " | ".join(tp.__members__)
+    if (plain := find_plain_type(tp)) is not None:
+        return plain.metavar
     if is_subclass(tp, ParamsBase):
         return " | ".join(available_variants(tp)) or "module:Class"
     origin = get_origin(tp)
-    if origin is Literal:
-        return " | ".join(str(choice) for choice in get_args(tp))
     if origin is dict:
         return f"NAME={_item_metavar(get_args(tp)[1])} ..."
     if is_fixed_tuple(tp):
         return " ".join(_item_metavar(item) for item in get_args(tp))
     if origin in SEQUENCE_TYPES:
         return f"{_item_metavar(get_args(tp)[0])} ..."
-    return {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}.get(tp, getattr(tp, "__name__", str(tp)))
+    return getattr(tp, "__name__", str(tp))
 
 
 def _item_metavar(tp: Any) -> str:
@@ -95,8 +87,8 @@ def type_choices(tp: Any) -> list[str]:
     for member in union_members(tp):
         if is_subclass(member, ParamsBase):
             words += available_variants(member)
-        elif is_subclass(member, Enum) or get_origin(member) is Literal or member in (bool, NONE_TYPE):
-            words += _member_metavar(member).split(" | ")
+        elif (plain := find_plain_type(member)) is not None:
+            words += plain.choices
         elif get_origin(member) in SEQUENCE_TYPES and not is_fixed_tuple(member):
             words += type_choices(get_args(member)[0])
     return words
@@ -107,10 +99,7 @@ def check_type_supported(tp: Any) -> None:
     if params_classes(tp) and any(not is_subclass(member, (ParamsBase, NONE_TYPE)) for member in union_members(tp)):
         raise TypeError(f"{tp} cannot be the type of a parameter: it mixes Params with plain types")
     for member in union_members(tp):
-        if (
-            is_subclass(member, (bool, int, float, str, Path, NONE_TYPE, Enum, ParamsBase))
-            or get_origin(member) is Literal
-        ):
+        if find_plain_type(member) is not None or is_subclass(member, ParamsBase):
             continue
         args = tuple(arg for arg in get_args(member) if arg is not Ellipsis)
         if get_origin(member) is dict and args and args[0] is not str:
@@ -120,17 +109,15 @@ def check_type_supported(tp: Any) -> None:
                 check_type_supported(arg)
             continue
         raise TypeError(
-            f"{member} cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, "
-            "Literal, another Params, or list[...], tuple[...], dict[str, ...] of them"
+            f"{member} cannot be the type of a parameter; use "
+            f"{', '.join(kind.name for kind in reversed(PLAIN_TYPES))}, another Params, or "
+            "list[...], tuple[...], dict[str, ...] of them"
         )
 
 
 def describe_type(tp: Any) -> str:
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "a string", Path: "a path"}
-    if tp in names:
-        return names[tp]
-    if is_subclass(tp, Enum) or get_origin(tp) is Literal:
-        return "one of " + type_metavar(tp).replace(" | ", ", ")
+    if (plain := find_plain_type(tp)) is not None:
+        return plain.description
     if is_subclass(tp, ParamsBase):
         return with_article(tp.__name__)
     return type_metavar(tp)

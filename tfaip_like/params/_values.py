@@ -7,27 +7,29 @@ the name of a flag: ``expected an integer, got 'x'``.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Sequence
-from enum import Enum
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json, short_json
 from tfaip_like._utils.yaml_files import PlainScalar
 from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamsBase, field_default, field_types
+from tfaip_like.params._plain_types import (
+    NONE_TYPE,
+    QUOTABLE_TYPES,
+    encode_plain_value,
+    find_plain_type,
+    strictness,
+)
 from tfaip_like.params._renamed import current_names
 from tfaip_like.params._types import (
-    NONE_TYPE,
     SEQUENCE_TYPES,
     describe_type,
     dict_value_type,
     is_fixed_tuple,
     is_multi_valued,
     is_optional,
-    is_subclass,
     params_classes,
     sequence_item_type,
     type_metavar,
@@ -35,8 +37,6 @@ from tfaip_like.params._types import (
 )
 from tfaip_like.params._variants import available_variants, find_variant, is_abstract
 
-TRUE_WORDS = ("true", "yes", "on", "1")
-FALSE_WORDS = ("false", "no", "off", "0")
 NEGATIVE_NUMBER = re.compile(r"-(\d|\.\d|inf$|nan$)")
 """Start of a word that has a leading dash and is a value."""
 
@@ -71,7 +71,7 @@ def _convert_to_first_member(tp: Any, convert: Callable[[Any], Any], shown: str)
         ValueError: if the value is of none of the types.
     """
     problems = []
-    for member in sorted(union_members(tp), key=_strictness):
+    for member in sorted(union_members(tp), key=strictness):
         try:
             return convert(member)
         except UsageError:
@@ -116,52 +116,8 @@ def _parse_member(tp: Any, words: Sequence[str]) -> Any:
 
 
 def _parse_word(tp: Any, word: str) -> Any:
-    if tp is NONE_TYPE:
-        if word.lower() == "none":
-            return None
-    elif tp is bool:
-        if word.lower() in (*TRUE_WORDS, *FALSE_WORDS):
-            return word.lower() in TRUE_WORDS
-    elif tp is int:
-        return _parse_int(word)
-    elif tp is float:
-        return _parse_float(word)
-    elif tp is str:
-        return word
-    elif tp is Path:
-        return _parse_path(word)
-    elif is_subclass(tp, Enum):
-        return _parse_enum(tp, word)
-    elif get_origin(tp) is Literal:
-        for choice in get_args(tp):
-            if word == str(choice):
-                return choice
-    raise ValueError(f"expected {describe_type(tp)}, got {word!r}")
-
-
-def _parse_int(word: str) -> int:
-    try:
-        return int(word)
-    except ValueError:
-        number = _parse_float(word, noun="an integer")
-        if number.is_integer():  # 1e4
-            return int(number)
-        raise ValueError(f"expected an integer, got {word!r}") from None
-
-
-def _parse_float(word: str, noun: str = "a number") -> float:
-    try:
-        return float(word)
-    except ValueError:
-        raise ValueError(f"expected {noun}, got {word!r}") from None
-
-
-def _parse_enum(tp: type[Enum], word: str) -> Enum:
-    if word in tp.__members__:
-        return tp[word]
-    for choice in tp:
-        if word == str(choice.value):
-            return choice
+    if (plain := find_plain_type(tp)) is not None:
+        return plain.parse(word)
     raise ValueError(f"expected {describe_type(tp)}, got {word!r}")
 
 
@@ -178,7 +134,8 @@ def _parse_json_word(tp: Any, word: str) -> Json:
     Accepts lists and mappings of any depth, and quoted strings if the type is a union in which the bare word would
     mean another member: for `int | str`, `"3"` with its quotes is a string.
     """
-    may_be_text = len(union_members(tp)) > 1 and any(is_subclass(member, (str, Path)) for member in union_members(tp))
+    members = [find_plain_type(member) for member in union_members(tp)]
+    may_be_text = len(members) > 1 and any(plain is not None and plain.is_text for plain in members)
     if word[:1] not in (*(("[", "{") if is_multi_valued(tp) else ()), *('"' if may_be_text else ())):
         return None
     try:
@@ -186,23 +143,6 @@ def _parse_json_word(tp: Any, word: str) -> Json:
     except (ValueError, RecursionError):
         return None
     return value
-
-
-def _parse_path(word: str) -> Path:
-    if not word:
-        raise ValueError("expected a path, got nothing")
-    if "\0" in word:
-        raise ValueError(f"expected a path, got {word!r}")
-    return Path(word).expanduser() if word.startswith("~") else Path(word)  # a file may be called ./~
-
-
-def _strictness(tp: Any) -> int:
-    """Return the rank of a union member: members with smaller ranks are stricter and tried first."""
-    order = [NONE_TYPE, Literal, Enum, int, float, bool, Path, str]
-    if is_subclass(tp, Enum):
-        tp = Enum
-    kind = get_origin(tp) or tp
-    return order.index(kind) if kind in order else len(order)
 
 
 # JSON.
@@ -222,15 +162,15 @@ def decode_value(tp: Any, value: Json) -> Any:
         return decode_params(bases, value)
     if isinstance(value, PlainScalar):
         return parse_value(tp, [value])
-    plain = [kind for kind in (float, int, bool) if kind in union_members(tp)]
+    quotable = [kind for kind in QUOTABLE_TYPES if kind in union_members(tp)]
     try:
         return _convert_to_first_member(tp, lambda member: _decode_member(member, value), short_json(value))
     except UsageError:
         raise
     except ValueError:
-        if not plain or not isinstance(value, str):
+        if not quotable or not isinstance(value, str):
             raise
-    return _parse_word(plain[0], value)  # JSON has no infinity
+    return _parse_word(quotable[0], value)
 
 
 def _decode_member(tp: Any, value: Json) -> Any:
@@ -242,25 +182,8 @@ def _decode_member(tp: Any, value: Json) -> Any:
         return tuple(decode_value(item_type, item) for item_type, item in zip(get_args(tp), value, strict=True))
     if origin in SEQUENCE_TYPES and not is_fixed_tuple(tp) and isinstance(value, list):
         return SEQUENCE_TYPES[origin](decode_value(get_args(tp)[0], item) for item in value)
-    if tp is NONE_TYPE and value is None:
-        return None
-    if tp is bool and isinstance(value, bool):
-        return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if tp is float:
-            return float(value)
-        if tp is int and (isinstance(value, int) or value.is_integer()):
-            return int(value)
-    if tp is str and isinstance(value, str):
-        return value
-    if tp is Path and isinstance(value, str):
-        return _parse_path(value)
-    if is_subclass(tp, Enum) and isinstance(value, str):
-        return _parse_enum(tp, value)
-    if origin is Literal:
-        for choice in get_args(tp):
-            if choice == value and type(choice) is type(value):
-                return choice
+    if (plain := find_plain_type(tp)) is not None:
+        return plain.decode(value)
     raise ValueError(f"expected {describe_type(tp)}, got {short_json(value)}")
 
 
@@ -331,15 +254,9 @@ def encode_value(tp: Any, value: Any) -> Json:
         item_types = fixed or [sequence_item_type(tp)] * len(value)
         encoded_items = [encode_value(item_type, item) for item_type, item in zip(item_types, value, strict=True)]
         return sorted(encoded_items, key=str) if isinstance(value, (set, frozenset)) else encoded_items
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, Path):
-        return f"./{value}" if str(value).startswith("~") else str(value)  # not a home directory
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no infinity
     if value is REQUIRED:
         raise UsageError("a required parameter has no value")
-    return value  # type: ignore[no-any-return]  # bool, int, float, str, None
+    return encode_plain_value(value)
 
 
 def _quote_words(words: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from tfaip_like._utils.yaml_files import YamlNode, read_yaml
 from tfaip_like.experiments._plans.configuration import Configuration, Distribution, RandomSearchSpace
 from tfaip_like.experiments._plans.flag_values import FlagValue, Value
 from tfaip_like.experiments._plans.plan import Plan
-from tfaip_like.params._values import FALSE_WORDS, TRUE_WORDS
+from tfaip_like.params._plain_types import FALSE_WORDS, TRUE_WORDS
 
 PLAN_KEYS = ("scenario", "description", "compare_to", "names", "common", "configurations", "models", "run")
 CONFIGURATION_KEYS = (
