@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 Metrics = Mapping[str, float]
 
 
-class Callback(Params):
+class Callback(Params, abc.ABC):
     """Base class of callbacks: override the hooks you need.
 
     A callback is chosen by flag (`--callbacks my_package:Message --callbacks.0.channel training`), in the class of a
@@ -46,6 +47,8 @@ class Callback(Params):
         >>> CountSteps(every="500steps")
         CountSteps(every='500steps')
     """
+
+    plugin_group = "tfaip_like.callbacks"
 
     foreign_name_hints = {
         **dict.fromkeys(

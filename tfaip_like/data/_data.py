@@ -39,6 +39,8 @@ class Data(Params, abc.ABC):
         100
     """
 
+    plugin_group = "tfaip_like.sources"
+
     foreign_name_hints = {
         **dict.fromkeys(
             ("load", "load_data", "get_data", "setup", "generator", "dataset", "make_dataset"),

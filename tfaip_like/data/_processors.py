@@ -39,6 +39,8 @@ class Processor(Params, abc.ABC):
         {'image': 6}
     """
 
+    plugin_group = "tfaip_like.processors"
+
     foreign_name_hints = dict.fromkeys(
         ("call", "apply", "transform", "map", "preprocess", "process_sample"), "transform a sample in `process`"
     )

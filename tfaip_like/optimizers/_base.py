@@ -42,6 +42,8 @@ class Optimizer(Params, abc.ABC):
         SGD(clip_global_norm=1.0, momentum=0.9)
     """
 
+    plugin_group = "tfaip_like.optimizers"
+
     search_words = {
         "weight_decay": "decay l2 regularization",
         "exclude_from_weight_decay": "no_decay",

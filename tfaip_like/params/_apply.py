@@ -39,7 +39,7 @@ from tfaip_like.params._types import (
     type_metavar,
 )
 from tfaip_like.params._values import decode_value, parse_value
-from tfaip_like.params._variants import available_variants, find_variant, is_abstract
+from tfaip_like.params._variants import find_variant, is_abstract, variant_names
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class _SettingsApplier:
         if not isinstance(current, ParamsBase):
             if len(bases) > 1 or is_abstract(bases[0]):
                 where = node.first_setting().where
-                choices = ", ".join(available_variants(*bases)) or "module:Class"
+                choices = ", ".join(variant_names(*bases)) or "module:Class"
                 raise UsageError(f"{where}: requires {path_to_flag(path)}; choose one of {choices}")
             current = default_instance(bases[0])
         return self.apply_params(current, node, path)

@@ -68,6 +68,9 @@ class ParamsBase:
     """Former names of parameters, with their current ones: `{"num_units": Renamed("units", until="2.0")}`. Flags, files
     and Python accept a former name with a warning; help does not list it."""
 
+    plugin_group: ClassVar[str] = ""
+    """Group of entry points by which installed packages add variants of this class; empty if they cannot."""
+
     foreign_name_hints: ClassVar[Mapping[str, str]] = {}
     """Method names of other frameworks, each with the equivalent here."""
 

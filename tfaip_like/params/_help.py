@@ -14,7 +14,7 @@ from tfaip_like.params._formatting import format_flag, format_value
 from tfaip_like.params._suggest import iter_other_variants
 from tfaip_like.params._tree import Leaf, iter_leaves, path_to_flag
 from tfaip_like.params._types import is_optional, params_classes, sequence_item_type, type_choices, type_metavar
-from tfaip_like.params._variants import available_variants
+from tfaip_like.params._variants import available_variants, pending_plugins, variant_names
 
 INDENT = "      "
 
@@ -45,13 +45,14 @@ def _format_group(name: str, group: list[Leaf]) -> str:
 
 def _has_single_choice(leaf: Leaf) -> bool:
     """Return whether only one class can be chosen for a field, which then needs no flag."""
-    one_class = leaf.is_variant and len(_choices(leaf)) == 1 and isinstance(leaf.value, ParamsBase)
+    one_class = leaf.is_variant and len(variant_names(*_classes(leaf))) == 1 and isinstance(leaf.value, ParamsBase)
     return one_class and not is_optional(leaf.type)
 
 
-def _choices(leaf: Leaf) -> dict[str, type[ParamsBase]]:
+def _classes(leaf: Leaf) -> tuple[type[ParamsBase], ...]:
+    """Return the classes of which a field, or an item of it, can be a variant."""
     item_type = sequence_item_type(leaf.type)
-    return available_variants(*params_classes(item_type if item_type is not None else leaf.type))
+    return params_classes(item_type if item_type is not None else leaf.type)
 
 
 def _format_flag_help(leaf: Leaf) -> list[str]:
@@ -62,15 +63,17 @@ def _format_flag_help(leaf: Leaf) -> list[str]:
     text = _field_doc(leaf)
     if leaf.is_variant and len(leaf.path) == 1:
         text = ""  # shown as the title of the group
-    if isinstance(leaf.value, ParamsBase) and len(_choices(leaf)) > 1:
+    if isinstance(leaf.value, ParamsBase) and len(variant_names(*_classes(leaf))) > 1:
         text = f"{text} Run {leaf.flag} NAME --help to list the flags of another choice.".strip()
         chosen = class_summary(type(leaf.value))
         text = f"{text} {type(leaf.value).__name__}: {chosen}" if chosen else text
+    if plugins := pending_plugins(*_classes(leaf)):
+        text = f"{text} Plug-ins: {', '.join(f'{plugin.name} ({plugin.package})' for plugin in plugins)}.".strip()
     return lines + _wrap(text)
 
 
 def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, _line_width(), initial_indent=INDENT, subsequent_indent=INDENT)
+    return textwrap.wrap(text, _line_width(), initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False)
 
 
 def wrap_paragraphs(text: str) -> str:

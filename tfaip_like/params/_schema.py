@@ -26,7 +26,7 @@ from tfaip_like.params._types import (
     union_members,
 )
 from tfaip_like.params._values import encode_value
-from tfaip_like.params._variants import available_variants, is_abstract
+from tfaip_like.params._variants import available_variants, is_abstract, variant_names
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 QUALIFIED_NAME = r"^[\w.]+:[\w.]+$"
@@ -105,7 +105,7 @@ class Definitions:
         usual = type(default) if isinstance(default, ParamsBase) else None
         if usual is None and len(bases) == 1 and not is_abstract(bases[0]):
             usual = bases[0]
-        chosen: Schema = {"type": "string", "anyOf": [{"enum": [*names]}, {"pattern": QUALIFIED_NAME}]}
+        chosen: Schema = {"type": "string", "anyOf": [{"enum": variant_names(*bases)}, {"pattern": QUALIFIED_NAME}]}
         conditions = [
             {"if": _class_is(name, qualified_name(cls)), "then": {"$ref": self._reference(cls)}}
             for name, cls in names.items()

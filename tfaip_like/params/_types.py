@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin
 from tfaip_like._utils.errors import with_article
 from tfaip_like.params._base import ParamsBase
 from tfaip_like.params._plain_types import NONE_TYPE, PLAIN_TYPES, find_plain_type
-from tfaip_like.params._variants import available_variants
+from tfaip_like.params._variants import variant_names
 
 SEQUENCE_TYPES = {list: list, tuple: tuple, set: set, frozenset: frozenset, Sequence: list}
 
@@ -65,7 +65,7 @@ def _member_metavar(tp: Any) -> str:
     if (plain := find_plain_type(tp)) is not None:
         return plain.metavar
     if is_subclass(tp, ParamsBase):
-        return " | ".join(available_variants(tp)) or "module:Class"
+        return " | ".join(variant_names(tp)) or "module:Class"
     origin = get_origin(tp)
     if origin is dict:
         return f"NAME={_item_metavar(get_args(tp)[1])} ..."
@@ -86,9 +86,8 @@ def type_choices(tp: Any) -> list[str]:
     words: list[str] = []
     for member in union_members(tp):
         if is_subclass(member, ParamsBase):
-            words += available_variants(member)
-        elif (plain := find_plain_type(member)) is not None:
-            words += plain.choices
+from tfaip_like.params._plain_types import NONE_TYPE, PLAIN_TYPES, find_plain_type
+from tfaip_like.params._variants import variant_names
         elif get_origin(member) in SEQUENCE_TYPES and not is_fixed_tuple(member):
             words += type_choices(get_args(member)[0])
     return words

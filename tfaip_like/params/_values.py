@@ -35,7 +35,7 @@ from tfaip_like.params._types import (
     type_metavar,
     union_members,
 )
-from tfaip_like.params._variants import available_variants, find_variant, is_abstract
+from tfaip_like.params._variants import find_variant, is_abstract, variant_names
 
 NEGATIVE_NUMBER = re.compile(r"-(\d|\.\d|inf$|nan$)")
 """Start of a word that has a leading dash and is a value."""
@@ -209,7 +209,7 @@ def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBas
     except UsageError as error:
         raise type(error)(f"{CLASS_KEY}: {error}") from error
     if is_abstract(cls) or (tag is None and len(bases) > 1):
-        raise UsageError(f'missing "{CLASS_KEY}"; choose one of {", ".join(available_variants(*bases))}')
+        raise UsageError(f'missing "{CLASS_KEY}"; choose one of {", ".join(variant_names(*bases))}')
     current = current_names(cls, values, lambda name: f"{cls.__name__}.{name}")
     values = {current[given]: item for given, item in values.items()}
     for name in values:

@@ -12,6 +12,7 @@ from tfaip_like._user_code.trust import guarded_imports
 from tfaip_like._utils.errors import UsageError, with_article
 from tfaip_like.params._base import ParamsBase, qualified_name
 from tfaip_like.params._class_source import check_class_in_source
+from tfaip_like.params._plugins import Plugin, find_plugins
 
 
 def is_abstract(cls: type) -> bool:
@@ -36,6 +37,25 @@ def available_variants(*bases: type[ParamsBase], home: str = "") -> dict[str, ty
     return {(cls.__name__ if plain[cls.__name__] is cls else tag): cls for tag, cls in variants.items()}
 
 
+def variant_names(*bases: type[ParamsBase]) -> list[str]:
+    """Return the names of all variants for a field of these types, those of installed packages included.
+
+    Args:
+        bases: `Params` classes of the field's type.
+    """
+    return [*available_variants(*bases), *(plugin.name for plugin in pending_plugins(*bases))]
+
+
+def pending_plugins(*bases: type[ParamsBase]) -> list[Plugin]:
+    """Return the plug-ins for a field of these types whose modules are not imported yet.
+
+    Args:
+        bases: `Params` classes of the field's type.
+    """
+    loaded = {qualified_name(cls) for base in bases for cls in _iter_subclasses(base)}
+    return [plugin for plugin in find_plugins(*bases) if plugin.tag not in loaded]
+
+
 def _prefer_local(classes: Sequence[type[ParamsBase]], home: str) -> type[ParamsBase] | None:
     """Return the only class, else the only one in module `home`, else the only one in its package, else None."""
     package = home.rpartition(".")[0]
@@ -54,7 +74,7 @@ def find_variant(bases: Sequence[type[ParamsBase]], name: str, home: str = "") -
 
     Args:
         bases: `Params` classes of the field's type.
-        name: class name in any case, or `module:Class`, whose module is imported.
+        name: class name or name of a plug-in in any case, or `module:Class`; the module of the class is imported.
         home: module of the scenario, whose classes take precedence over others of the same name.
 
     Raises:
@@ -75,10 +95,25 @@ def find_variant(bases: Sequence[type[ParamsBase]], name: str, home: str = "") -
     matches = [cls for choice, cls in choices.items() if choice.lower() == name.lower()]
     if len(matches) == 1:
         return matches[0]
+    if plugin := _find_plugin(bases, name):
+        return find_variant(bases, plugin.tag, home)
     tags = [tag for tag in choices if tag.endswith(f":{name}")]
     if tags:
         raise UsageError(f"{len(tags)} variants are called {name}; choose one of {', '.join(tags)}")
-    raise UsageError(f"unknown {_join_names(bases)} {name!r}{_suggest_variant(name, choices)}")
+    raise UsageError(f"unknown {_join_names(bases)} {name!r}{_suggest_variant(name, variant_names(*bases))}")
+
+
+def _find_plugin(bases: Sequence[type[ParamsBase]], name: str) -> Plugin | None:
+    """Return the plug-in called `name`, None if there is none.
+
+    Raises:
+        UsageError: if several packages have one of this name.
+    """
+    found = [plugin for plugin in find_plugins(*bases) if plugin.name.lower() == name.lower()]
+    if len(found) > 1:
+        choices = ", ".join(f"{plugin.tag} ({plugin.package})" for plugin in found)
+        raise UsageError(f"{len(found)} packages have a plug-in {name}; choose one of {choices}")
+    return found[0] if found else None
 
 
 def _import_class(tag: str) -> type[ParamsBase]:
@@ -107,7 +142,7 @@ def _join_names(bases: Sequence[type[ParamsBase]]) -> str:
     return " or ".join(base.__name__ for base in bases)
 
 
-def _suggest_variant(name: str, choices: dict[str, type[ParamsBase]]) -> str:
+def _suggest_variant(name: str, choices: Sequence[str]) -> str:
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     if near:

@@ -45,6 +45,8 @@ class Schedule(Params, abc.ABC):
         0.005
     """
 
+    plugin_group = "tfaip_like.schedules"
+
     search_words = {
         "lr": "learning_rate initial_learning_rate base_lr max_lr",
         "warmup_epochs": "warmup warmup_steps num_warmup_steps warmup_ratio",

@@ -1,0 +1,49 @@
+"""Plug-ins: parameter classes that installed packages announce by entry points.
+
+A package names its classes in its metadata, so they are known without importing it:
+
+    [project.entry-points."tfaip_like.callbacks"]
+    Message = "my_package.message:Message"
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+
+from tfaip_like.params._base import ParamsBase
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Parameter class of an installed package."""
+
+    name: str
+    """Name by which it is chosen."""
+    tag: str
+    """`module:Class`."""
+    package: str
+    """Name and version of the package."""
+
+
+def find_plugins(*bases: type[ParamsBase]) -> list[Plugin]:
+    """Return the plug-ins for a field of these types, by name; their packages are not imported.
+
+    Args:
+        bases: `Params` classes of the field's type. Each names its group of entry points (`plugin_group`).
+    """
+    groups = dict.fromkeys(vars(base).get("plugin_group", "") for base in bases)
+    return [plugin for group in groups if group for plugin in _read_group(group)]
+
+
+@cache
+def _read_group(group: str) -> list[Plugin]:
+    # A package that is found in two folders of sys.path is listed twice.
+    found = dict.fromkeys(_make_plugin(entry) for entry in metadata.entry_points(group=group))
+    return sorted(found, key=lambda plugin: (plugin.name, plugin.package))
+
+
+def _make_plugin(entry: metadata.EntryPoint) -> Plugin:
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "unknown package"
+    return Plugin(entry.name, entry.value.replace(" ", ""), package)
