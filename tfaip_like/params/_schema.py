@@ -119,8 +119,9 @@ class Definitions:
             "properties": {CLASS_KEY: chosen},
             "if": {"type": "string"},
             "then": chosen,
-            "allOf": conditions,
         }
+        if conditions:
+            schema["allOf"] = conditions
         if usual is None:
             schema["required"] = [CLASS_KEY]
         return schema

@@ -94,6 +94,8 @@ class Launcher(Params, abc.ABC):
     True
     """
 
+    plugin_group = "tfaip_like.launchers"
+
     capabilities: ClassVar[Capabilities] = Capabilities()
     title: ClassVar[str] = ""
     """Name in messages; default: the name of the class."""
