@@ -86,8 +86,9 @@ def type_choices(tp: Any) -> list[str]:
     words: list[str] = []
     for member in union_members(tp):
         if is_subclass(member, ParamsBase):
-from tfaip_like.params._plain_types import NONE_TYPE, PLAIN_TYPES, find_plain_type
-from tfaip_like.params._variants import variant_names
+            words += variant_names(member)
+        elif (plain := find_plain_type(member)) is not None:
+            words += plain.choices
         elif get_origin(member) in SEQUENCE_TYPES and not is_fixed_tuple(member):
             words += type_choices(get_args(member)[0])
     return words
