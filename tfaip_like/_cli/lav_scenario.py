@@ -19,10 +19,11 @@ from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.scenario_loading import load_scenario
 from tfaip_like._user_code.trust import allow_untrusted_code
-from tfaip_like._utils.console import echo, sample_progress_bar
+from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.interruption import InterruptFlag, graceful_shutdown_signals
 from tfaip_like._utils.lazy_keras import BACKENDS
+from tfaip_like._utils.progress_bar import sample_progress_bar
 from tfaip_like.data import Data, LavLoaderSettings, Source
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch

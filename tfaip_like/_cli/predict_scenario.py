@@ -20,10 +20,10 @@ from tfaip_like._export.layout import resolve_export_dir
 from tfaip_like._export.pipeline import load_pipeline, make_pipeline
 from tfaip_like._export.scenario_loading import load_scenario
 from tfaip_like._user_code.trust import UntrustedCodeError, allow_untrusted_code
-from tfaip_like._utils.console import sample_progress_bar
 from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.interruption import graceful_shutdown_signals
 from tfaip_like._utils.processes import resident_memory_mb
+from tfaip_like._utils.progress_bar import sample_progress_bar
 from tfaip_like.data import Data, PredictLoaderSettings, Source
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Mode

@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO
 
-from tqdm import tqdm
+from tfaip_like._utils.progress_bar import ProgressBar, format_remaining_time, step_progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -122,17 +122,7 @@ class Progress:
         self._epoch = 1
         """Current epoch."""
         stream = stream or sys.stderr
-        self._bar: Any = None
-        if stream.isatty():
-            self._bar = tqdm(
-                total=self.steps,
-                initial=done,
-                unit="step",
-                file=stream,
-                dynamic_ncols=True,
-                leave=False,
-                bar_format="{desc} {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}{postfix}",
-            )
+        self._bar: ProgressBar | None = step_progress_bar(self.steps, done, stream) if stream.isatty() else None
 
     def update(self, done: int, epoch: int, loss: float) -> None:
         """Show progress.
@@ -211,7 +201,7 @@ class Progress:
             seconds -= min(
                 self.remaining_time.expected_seconds(self._running_validation) or 0.0, self._clock() - self._phase_start
             )
-        return f"{tqdm.format_interval(max(0.0, seconds))} left"
+        return f"{format_remaining_time(max(0.0, seconds))} left"
 
     def close(self) -> None:
         """Remove the bar."""

@@ -1,4 +1,4 @@
-"""Logging to the console and to the log file of a run, and progress bars."""
+"""Logging to the console and to the log file of a run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from tfaip_like._utils.code_origin import is_author_file
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.escaping import escape_lines
 from tfaip_like._utils.files import is_disk_full_error
+from tfaip_like._utils.progress_bar import write_above_bars
 
 LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 NOISY_LIBRARIES = (
@@ -119,7 +117,7 @@ class ConsoleHandler(logging.Handler):
             return
         prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         try:
-            tqdm.write(f"{prefix}{self.format(record)}", file=sys.stderr)
+            write_above_bars(f"{prefix}{self.format(record)}")
         except BrokenPipeError:
             # The reader closed the pipe (`2>&1 | head`); training continues.
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -236,23 +234,6 @@ class _LogFileHandler(logging.FileHandler):
         elif not is_disk_full_error(error) and not self._has_failed:
             self._has_failed = True
             sys.stderr.write(f"warning: {self.baseFilename}: {error.strerror}; log lines are lost\n")
-
-
-def sample_progress_bar(total: int, title: str = "") -> Any:
-    """Return a tqdm progress bar that counts samples, shown in a terminal only.
-
-    Args:
-        total: number of samples; 0 if unknown.
-        title: text in front of the bar.
-    """
-    return tqdm(
-        total=total or None,
-        desc=title or None,
-        unit=" samples",
-        leave=False,
-        dynamic_ncols=True,
-        disable=not sys.stderr.isatty(),
-    )
 
 
 class OnceLogger:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tfaip_like._utils.errors import pluralize
+from tfaip_like._utils.progress_bar import sample_progress_bar
 from tfaip_like.data._loader.dropped_samples import DroppedSample, all_dropped_error
 from tfaip_like.data._loader.groups import GroupBuilder, GroupResult, SampleGroup
 from tfaip_like.data._loader.streams import Block, Bookmark, Stream
-from tfaip_like.data._workers.parallel_map import map_tasks, progress_bar
+from tfaip_like.data._workers.parallel_map import map_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def count_pass(stream: Stream, check: Callable[[], None]) -> PassCounts:
 def _iter_results(stream: Stream, work: GroupBuilder, check: Callable[[], None]) -> Iterator[GroupResult]:
     chain = stream.chain(Bookmark(), is_endless=False)
     total = len(stream.order) if stream.order is not None else None
-    with progress_bar(total, f"counting --{stream.group} samples") as bar:
+    with sample_progress_bar(total, f"counting --{stream.group} samples", delay_s=1) as bar:
 
         def tasks() -> Iterator[SampleGroup | None]:
             for group in chain.tasks():

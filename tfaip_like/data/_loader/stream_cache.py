@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError, pluralize
+from tfaip_like._utils.progress_bar import sample_progress_bar
 from tfaip_like.data._loader.batching import BadSample
 from tfaip_like.data._loader.dropped_samples import DroppedSample, all_dropped_error
 from tfaip_like.data._loader.groups import GroupBuilder, GroupResult, SampleGroup
@@ -26,7 +27,7 @@ from tfaip_like.data._resampling import FloatArray
 from tfaip_like.data._settings import LoaderSettings
 from tfaip_like.data._sources.cached import CachedStreamSource
 from tfaip_like.data._workers.background import call_in_thread
-from tfaip_like.data._workers.parallel_map import map_tasks, progress_bar
+from tfaip_like.data._workers.parallel_map import map_tasks
 from tfaip_like.data._workers.shared_memory import SharedFile
 
 logger = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ def _iter_results(stream: Stream, work: GroupBuilder, check: Callable[[], None])
     assert stream.order is not None
     chain = stream.chain(Bookmark(), is_endless=False)
     num_groups = -(-len(stream.order) // stream.sizes[0])
-    with progress_bar(len(stream.order), f"caching --{stream.group} samples") as bar:
+    with sample_progress_bar(len(stream.order), f"caching --{stream.group} samples", delay_s=1) as bar:
         for result in map_tasks(work, chain.tasks(), num_groups, stream.settings, check):
             if result.level == 0:
                 bar.update(stream.sizes[0])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from tfaip_like._utils.operating_system import IS_POSIX, num_usable_cpus
+from tfaip_like._utils.progress_bar import sample_progress_bar
 from tfaip_like.data._workers.background import call_in_thread, iterate_in_thread
 from tfaip_like.data._workers.pool import NotPicklableError, WorkerPool
 from tfaip_like.data._workers.process import WorkerFunction
@@ -41,15 +40,10 @@ def map_in_chunks(
         check: called while waiting; raises to stop.
     """
     chunks = [indices[begin : begin + CHUNK_SIZE] for begin in range(0, len(indices), CHUNK_SIZE)]
-    with progress_bar(len(indices), title) as bar:
+    with sample_progress_bar(len(indices), title, delay_s=1) as bar:
         for chunk, result in zip(chunks, map_tasks(work, iter(chunks), len(chunks), settings, check), strict=True):
             yield chunk, result
             bar.update(len(chunk))
-
-
-def progress_bar(total: int | None, title: str) -> tqdm[Any]:
-    """Return a progress bar that counts samples; shown after 1 s, and only in a terminal."""
-    return tqdm(total=total, desc=title, unit="sample", delay=1, leave=False, disable=not sys.stderr.isatty())
 
 
 def map_tasks(
