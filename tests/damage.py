@@ -16,7 +16,8 @@ import yaml
 Place = tuple[str | int, ...]
 """Keys and indices that lead to a value."""
 
-WRONG_VALUES: Sequence[Any] = (None, True, 3, -1, 0.5, "text", "", [], {}, [[[1]]], {"a": {"b": 1}}, float("nan"))
+NUMBERS = (3, 0, -1, 0.5, 2**70, 1e300, float("nan"))
+WRONG_VALUES: Sequence[Any] = (None, True, *NUMBERS, "text", "", [], {}, [[[1]]], {"a": {"b": 1}})
 RAW = "@raw@"
 RAW_VALUES = ("1e999", "9" * 400, "Infinity", "NULL", "[1,", "{}}", '"\\ud800"', "[" * 3000 + "]" * 3000)
 """Written instead of a value without being encoded."""

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -36,16 +36,21 @@ from tfaip_like._runs.reader import read_runs
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._training.resume import load_resume_state
 from tfaip_like._user_code.trust import _warn_damaged_record, is_recorded, record_trusted_code
+from tfaip_like._utils.json_files import write_json
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._sources.file_lists import iter_list_file
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._batches.generation import expand_plan, prepare_runs
 from tfaip_like.experiments._plans.plan_reader import read_plan
 from tfaip_like.experiments._plans.resolution import load_plan_scenario
+from tfaip_like.experiments._resources.calibration import Calibration, make_setup_key
+from tfaip_like.experiments._resources.estimate import Estimates, read_calibrations
 from tfaip_like.experiments._search.journal import open_journal
 from tfaip_like.experiments._search.settings import SearchSettings, read_search_settings, read_submit_options
 from tfaip_like.experiments._status_table import collect_statuses, format_table
+from tfaip_like.experiments.launchers import Slurm
 from tfaip_like.experiments.launchers._scheduler import QueueSettings, _read_settings
+from tfaip_like.experiments.launchers._submissions import record_submission
 from tfaip_like.experiments.launchers._tickets import make_ticket, read_tickets, write_ticket
 from tfaip_like.inference._experts import gather_experts, read_expert_exports
 from tfaip_like.inference._input_files import read_samples
@@ -56,6 +61,8 @@ from tfaip_like.settings import Resume
 from tfaip_like.summaries import ConfusionMatrix, Histogram, PRCurve, Summary
 
 SAMPLE, ALL = 60, 2500
+ONE_OF_EACH = 0
+"""One damage of each kind for each file, instead of a number."""
 ENDS_ANYWHERE = ("bad_samples.csv", "history.csv", "study.journal")
 
 
@@ -82,6 +89,7 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Subject]
         patch.chdir(folder)
         export = trained / "best"
         found = [of_batch(batch), of_run(trained), of_export(export, folder), of_search(batch), of_summaries(folder)]
+        found.append(of_cluster(folder))
         yield [subject for subjects in (*found, of_lines(folder)) for subject in subjects]
 
 
@@ -120,6 +128,29 @@ def of_batch(batch: Batch) -> Iterator[Subject]:
         "trainer:\n  epochs: 2\nmodel: {dropout: 0.5}\ndata:\n  processors:\n  - class: Noise\n    scale: 0.5\n"
     )
     yield Subject(yaml_file, lambda: resolved(yaml_file), defaults=True)
+
+
+def of_cluster(folder: Path) -> Iterator[Subject]:
+    """Yield the files that only a batch on a cluster has."""
+    (folder / "cluster").mkdir()
+    batch = make_fake_batch(folder / "cluster", "  wide: {trainer.epochs: 2}\n")
+    submission = record_submission(batch, [["wide"]], lambda folder: "# job\n", Slurm().to_dict(), Slurm.task_id)
+    job = submission.folder / "job"
+    job.write_text("12\n")
+    yield Subject(
+        submission.folder / "submission.json", lambda: read_tickets(batch), may_be_missing=True, defaults=True
+    )
+    yield Subject(job, lambda: read_tickets(batch), may_be_missing=True)
+    runs = batch.read_index().runs
+    calibration = Calibration("wide", make_setup_key(runs[0]), 100, 1000, 100, 1.0, 2.0, 0.5, 300.0, when="today")
+    file = batch.path / "calibrations.json"
+    write_json(file, {"calibrations": [asdict(calibration)]})
+
+    def estimated() -> object:
+        estimates = Estimates(batch, read_calibrations(batch) or [calibration], 60)
+        return estimates.limits(runs), estimates.text(runs, [])
+
+    yield Subject(file, estimated, may_be_missing=True, defaults=True)
 
 
 def runs_of(plan_file: Path) -> object:
@@ -210,7 +241,7 @@ def with_warnings(read: Callable[[], object]) -> object:
 def of_search(batch: Batch) -> Iterator[Subject]:
     SearchSettings("wide", 3, 1, True, "min", {"jobs": 2}).write(batch)
     settings, journal = (batch.path / "search" / name for name in ("search.json", "study.journal"))
-    yield Subject(settings, lambda: read_submit_options(batch, read_search_settings(batch)), defaults=True)
+    yield Subject(settings, lambda: read_submit_options(batch, read_search_settings(batch)), True, True)
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -245,15 +276,20 @@ def of_lines(folder: Path) -> Iterator[Subject]:
     yield Subject(names, lambda: list(iter_list_file(names)))
 
 
-@pytest.mark.parametrize("number", [SAMPLE, slow(ALL)])
+@pytest.mark.parametrize("number", [SAMPLE, slow(ONE_OF_EACH), slow(ALL)])
 def test_a_damaged_file_is_named_with_the_key_or_line_or_read_rightly(number: int, subjects: list[Subject]) -> None:
     cases = [
         (subject, damage)
         for subject in subjects
         for damage in damages(subject.file.read_bytes(), subject.file.suffix or subject.file.name)
     ]
-    step = len(cases) / min(number, len(cases))
-    chosen = [cases[int(index * step)] for index in range(min(number, len(cases)))]
+    if number == ONE_OF_EACH:
+        chosen = list(
+            {(subject.file, subject.read, kind_of(damage)): (subject, damage) for subject, damage in cases}.values()
+        )
+    else:
+        step = len(cases) / min(number, len(cases))
+        chosen = [cases[int(index * step)] for index in range(min(number, len(cases)))]
     faults = [
         f"{subject.file.name}: {damage.name}: {fault}"
         for subject, damage in chosen
@@ -261,6 +297,14 @@ def test_a_damaged_file_is_named_with_the_key_or_line_or_read_rightly(number: in
     ]
     print(f"{len(faults)} of {len(chosen)} (of {len(cases)} in all)", file=sys.stderr)
     assert not faults, "\n".join([f"{len(faults)} of {len(chosen)}", *faults])
+
+
+def kind_of(damage: Damage) -> str:
+    """Return what was done to a file, without the place."""
+    if damage.key is None:
+        return re.sub(r"\d+", "", damage.name)
+    change = re.sub(r"^(line \d+: )?\S+?(?=[ :])", "", damage.name)
+    return f"{change} of {type(damage.before).__name__}"
 
 
 def fault_of(subject: Subject, damage: Damage) -> str:
@@ -274,12 +318,14 @@ def fault_of(subject: Subject, damage: Damage) -> str:
         try:
             answer = repr(subject.read())
         except UsageError as error:
+            if damage.kind == "missing" and subject.may_be_missing:
+                return ""  # names the directory: a batch without search.json is not a search
             return fault_of_message(subject, damage, str(error))
         except Exception as error:
             return f"{type(error).__name__}: {str(error)[:100]}"
         if answer == usual or not fault_of_message(subject, damage, answer):
             return ""
-        if damage.kind in ("missing",) and subject.may_be_missing:
+        if damage.kind == "missing" and subject.may_be_missing:
             return ""
         return "" if is_another_valid_file(subject, damage, answer) else f"silently read as {difference(usual, answer)}"
     finally:
@@ -325,15 +371,26 @@ def is_another_valid_file(subject: Subject, damage: Damage, answer: str) -> bool
         return True  # at the end of a line
     if damage.name == "twice" and subject.file.name == "study.journal":
         return True  # it is added to
+    if damage.name == "empty" and subject.file.name == "study.journal":
+        return True  # of a search that was killed before its first trial
     if damage.name == "broken character" and subject.file.name == "bad_samples.csv":
         return True  # names of files may be of any bytes
+    if subject.file.name == "names.txt":
+        return damage.kind == "file"  # every line is the name of a file, of any bytes; it is opened later
+    if subject.file.name == "samples.jsonl" and damage.name in ("empty", "only white space", "twice", "another file"):
+        return True  # any number of samples; their inputs are checked against the network later
     if damage.name == "an empty object":
         return subject.defaults
     if damage.content is None or after is RAW:
         return False
+    if damage.name.startswith("launcher."):
+        return True  # checked when the launcher is loaded, which may not be installed on this machine
     if damage.name.endswith("misspelt"):
-        is_path = subject.file.name == "trusted_code.json"
-        return is_path or f"{damage.key}x" in answer  # a name that may be any
+        # The keys are paths, or names of packages of which only some are read.
+        may_be_any = subject.file.name == "trusted_code.json" or (
+            subject.file.name == "versions.json" and isinstance(before, str)
+        )
+        return may_be_any or f"{damage.key}x" in answer
     if before is None or after is None or type(before) is type(after) or (subject.defaults and is_deleted(damage)):
         return True
     if is_yaml and isinstance(before, str):  # every word there can be a text

@@ -134,6 +134,13 @@ def test_files_that_hold_no_predictions_are_refused(name: str, content: str, mes
         evaluate_predictions(["small:Small", str(tmp_path / name)])
 
 
+@pytest.mark.parametrize("index", [[0.0, np.nan, np.inf], ["a", "b", "c"], [[0, 1], [2, 3], [4, 5]]])
+def test_indices_that_are_not_integers_are_rejected(index: list[object], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", sum=np.zeros(3), index=np.array(index))
+    with pytest.raises(UsageError, match="a.npz: index: expected an integer per sample"):
+        list(read_predictions(tmp_path / "a.npz"))
+
+
 def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", sum=np.zeros(3), index=np.zeros(2))
     with pytest.raises(UsageError, match="needs one row per sample; number of rows: sum: 3, index: 2"):

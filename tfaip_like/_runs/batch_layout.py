@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def run_code_dir(batch: Path, name: str) -> Path:
         UsageError: if that file names no code directory.
     """
     name_file = run_code_name_path(batch, name)
-    folder = read_text(name_file).strip() if name_file.exists() else CODE_DIR
+    folder = read_text(name_file).strip() if os.path.lexists(name_file) else CODE_DIR
     if not re.fullmatch(rf"{CODE_DIR}(_\d+)?", folder):
         raise UsageError(
             f"{name_file}: expected the name of a code directory, such as {CODE_DIR}_2, got {folder[:40]!r}"

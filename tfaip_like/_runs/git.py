@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def read_git_state(source: Path) -> GitState:
     `git apply` restores the working tree from the commit and the diff.
     """
     for folder in source.parents:
-        if (folder / GIT_STATE_FILENAME).exists():
+        if os.path.lexists(folder / GIT_STATE_FILENAME):
             return read_typed_json(GitState, folder / GIT_STATE_FILENAME)
     commit = _run_git(source.parent, "rev-parse", "HEAD")
     top = _run_git(source.parent, "rev-parse", "--show-toplevel").removesuffix("\n")

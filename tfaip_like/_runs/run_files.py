@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypedDict, TypeVar, is_typeddict
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import read_json, read_text
+from tfaip_like._utils.json_files import Json, read_json, read_text
 from tfaip_like._utils.typed_json import Count, Seconds, decode, decode_lenient
 
 Row = Mapping[str, float]
@@ -121,7 +122,7 @@ def read_run_file(tp: type[T], path: Path, problems: list[str] | None = None) ->
     Raises:
         UsageError: without `problems`, for the first invalid key; names the file and the key or line.
     """
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         return decode(tp, {}, str(path))
     if problems is None:
         return decode(tp, read_json(path), str(path))
@@ -134,6 +135,20 @@ def read_run_file(tp: type[T], path: Path, problems: list[str] | None = None) ->
         return decode(tp, {}, str(path))
 
 
+def decode_row(value: Json, where: str) -> dict[str, float]:
+    """Decode numbers by name, of which `epoch`, if present, is an integer.
+
+    Args:
+        value: JSON value.
+        where: name of the file, for messages.
+
+    Raises:
+        UsageError: if a value is not a number; names the key.
+    """
+    row = decode(dict[str, float], value, where)
+    return row | decode(dict[str, Count], {"epoch": row["epoch"]}, where) if "epoch" in row else row
+
+
 def read_metrics(export: Path, problems: list[str] | None = None) -> dict[str, float]:
     """Return the epoch and metrics of an export; an empty dict without an export.
 
@@ -144,8 +159,14 @@ def read_metrics(export: Path, problems: list[str] | None = None) -> dict[str, f
     Raises:
         UsageError: without `problems`, if the file is damaged; names the file and the key or line.
     """
-    metrics = read_run_file(dict[str, float], export / METRICS, problems)
-    return {**metrics, "epoch": int(metrics["epoch"])} if "epoch" in metrics else metrics
+    path = export / METRICS
+    try:
+        return decode_row(read_json(path), str(path)) if os.path.lexists(path) else {}
+    except UsageError as error:
+        if problems is None:
+            raise
+        problems.append(str(error))
+        return {}
 
 
 def read_history(path: Path, problems: list[str] | None = None, last: int | None = None) -> list[dict[str, float]]:
@@ -159,7 +180,7 @@ def read_history(path: Path, problems: list[str] | None = None, last: int | None
     Raises:
         UsageError: without `problems`, for the first invalid line; names the file and the line.
     """
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         return []
     messages = list[str]()
     rows = list[dict[str, float]]()

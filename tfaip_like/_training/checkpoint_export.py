@@ -14,11 +14,10 @@ from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training import state
 from tfaip_like._training.checkpointing.checkpoints import STATE, Checkpoint, CheckpointData
-from tfaip_like._training.checkpointing.saved_state import SavedState
+from tfaip_like._training.checkpointing.saved_state import SavedState, decode_state
 from tfaip_like._training.initialization.freezing import freeze
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import atomic_directory
-from tfaip_like._utils.typed_json import decode
 from tfaip_like.modeling._network import build_networks, reset_keras
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import Constant, ReduceOnPlateau, TrainingLength
@@ -39,7 +38,7 @@ def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
         UsageError: if the checkpoint is corrupt, or the code of its scenario is missing or has changed.
     """
     content = checkpoint.read()
-    saved = decode(SavedState, dict(content.state), str(checkpoint.path / STATE))
+    saved = decode_state(content.state, str(checkpoint.path / STATE))
     scenario = checkpoint.load_scenario()
     policy = keras.config.dtype_policy()
     reset_keras(scenario.trainer.precision)

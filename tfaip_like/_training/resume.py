@@ -24,7 +24,7 @@ from tfaip_like._training.checkpointing.checkpoints import (
     load_latest_valid,
     supersede_later_checkpoints,
 )
-from tfaip_like._training.checkpointing.saved_state import SavedState
+from tfaip_like._training.checkpointing.saved_state import SavedState, decode_state
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.epoch_end import export_best
 from tfaip_like._training.selection.model_selection import read_later_best
@@ -32,7 +32,6 @@ from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._training.train_state import EpochResult, TrainState
 from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
 from tfaip_like._utils.files import move_directory
-from tfaip_like._utils.typed_json import decode
 from tfaip_like.data._loader.counting import PassCounts
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.params._field_rules import AffectsTrainingSamples, OnResume, UniquePerRun, find_rule
@@ -272,7 +271,7 @@ def load_resume_state(output_dir: OutputDir, settings: Resume) -> ResumeState | 
 
 
 def _make_resume_state(checkpoint: Checkpoint, content: CheckpointData, settings: Resume) -> ResumeState:
-    state = decode(SavedState, dict(content.state), str(checkpoint.path / STATE))
+    state = decode_state(content.state, str(checkpoint.path / STATE))
     return ResumeState(checkpoint, content, state, settings)
 
 

@@ -261,7 +261,7 @@ def _read_trust_record() -> dict[str, str]:
         UsageError: if the record is damaged; names the file and the key or line.
     """
     file = trust_record_path()
-    if not file.exists() and not file.is_symlink():
+    if not os.path.lexists(file):
         return {}
     return decode(dict[str, str], read_json(file), str(file))
 

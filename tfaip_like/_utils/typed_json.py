@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import types
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -47,7 +46,7 @@ MAX_INT = 2**63 - 1
 
 @dataclasses.dataclass(frozen=True)
 class AtLeast:
-    """Minimum of a number, as annotation of its type."""
+    """Minimum of a finite number, as annotation of its type."""
 
     value: float
 
@@ -135,7 +134,7 @@ def _decode_value(tp: Any, value: Json) -> Any:
     if origin in (list, Sequence) and isinstance(value, list):
         return [_decode_at(str(index), arguments[0], part) for index, part in enumerate(value)]
     if origin is tuple and isinstance(value, list):
-        return tuple(_decode_at(str(index), arguments[0], part) for index, part in enumerate(value))
+        return _decode_tuple(arguments, value)
     if _is_instance(tp, value):
         return value
     if tp is float and isinstance(value, str) and value.lower() in NON_FINITE_NAMES:
@@ -145,6 +144,15 @@ def _decode_value(tp: Any, value: Json) -> Any:
     if tp is int and isinstance(value, float) and value.is_integer() and abs(value) <= MAX_INT:
         return int(value)
     raise _DecodeError(f"expected {_describe_type(tp)}, got {short_json(value)}")
+
+
+def _decode_tuple(types_of: tuple[Any, ...], values: list[Json]) -> tuple[Any, ...]:
+    if types_of[-1] is Ellipsis:
+        types_of = types_of[:1] * len(values)
+    if len(types_of) != len(values):
+        raise _DecodeError(f"expected {len(types_of)} values, got {len(values)}")
+    pairs = zip(types_of, values, strict=True)
+    return tuple(_decode_at(str(index), tp, part) for index, (tp, part) in enumerate(pairs))
 
 
 def _is_instance(tp: Any, value: Json) -> bool:
@@ -163,8 +171,10 @@ def _is_instance(tp: Any, value: Json) -> bool:
 def _decode_bounded(tp: Any, value: Json) -> Any:
     number = _decode_value(get_args(tp)[0], value)
     minimum = next(bound.value for bound in tp.__metadata__ if isinstance(bound, AtLeast))
-    if not math.isnan(number) and number < minimum:
+    if number < minimum:
         raise _DecodeError(f"must be at least {minimum:g}, got {short_json(value)}")
+    if not number <= MAX_INT:  # also NaN
+        raise _DecodeError(f"expected a number from {minimum:g} to {MAX_INT:.0e}, got {short_json(value)}")
     return number
 
 

@@ -10,6 +10,7 @@ A sample names its expert as `expert` in its meta or inputs, for example set by 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -126,7 +127,7 @@ def read_expert_exports(folder: Path) -> dict[str, Path] | None:
     Raises:
         UsageError: If its `experts.json` is invalid, or refers to a path outside the directory.
     """
-    if not (folder / EXPERTS).exists() and not (folder / EXPERTS).is_symlink():
+    if not os.path.lexists(folder / EXPERTS):
         return None
     exports = {}
     for name, place in decode(dict[str, str], read_json(folder / EXPERTS), str(folder / EXPERTS)).items():

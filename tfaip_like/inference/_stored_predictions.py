@@ -122,6 +122,9 @@ def _read_npz(file: Path) -> Iterator[Sample]:
     if not counts or len(set(counts.values())) != 1:
         lengths = ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no arrays"
         raise UsageError(f"{file}: each array needs one row per sample; number of rows: {lengths}")
+    index = arrays.get(INDEX_KEY)
+    if index is not None and (index.ndim != 1 or index.dtype.kind not in "iu"):
+        raise UsageError(f"{file}: {INDEX_KEY}: expected an integer per sample, got {index.dtype}{list(index.shape)}")
     for row in range(next(iter(counts.values()))):
         values = {name: array[row] for name, array in arrays.items()}
         meta = {INDEX_KEY: int(values.pop(INDEX_KEY))} if INDEX_KEY in values else {}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+from tfaip_like._runs.run_files import decode_row
 from tfaip_like._utils.json_files import Json
-from tfaip_like._utils.typed_json import Count, Seconds
+from tfaip_like._utils.typed_json import AtLeast, Count, Seconds, decode
 
 
 class SavedBatching(TypedDict):
     """Settings that determine the samples of each step and the steps per execution."""
 
-    steps_per_epoch: Count
+    steps_per_epoch: Annotated[int, AtLeast(1)]
     batch_size: Count
     accumulate: Count
     stacked: bool
@@ -21,9 +23,9 @@ class SavedBatching(TypedDict):
 class SavedStream(TypedDict):
     """Position in an iterable-only source."""
 
-    counted: list[Any] | None
+    counted: tuple[Count, Count, Count] | None
     batch: Count
-    bookmark: list[Any]
+    bookmark: tuple[Count, tuple[int, ...], Count]
 
 
 class SavedEpochResult(TypedDict):
@@ -69,9 +71,9 @@ class SavedPlateau(TypedDict):
     """State of the learning-rate reduction on a plateau."""
 
     best: float
-    waited: float
-    cooling: float
-    factor: float
+    waited: Count
+    cooling: Count
+    factor: Annotated[float, AtLeast(0)]
 
 
 class SavedState(TypedDict):
@@ -92,3 +94,19 @@ class SavedState(TypedDict):
     plateau: SavedPlateau | None
     callbacks: list[dict[str, Any]]
     logged: dict[str, float]
+
+
+def decode_state(values: Mapping[str, Any], where: str) -> SavedState:
+    """Convert the contents of `state.json` into their types.
+
+    Args:
+        values: JSON values.
+        where: name of the file, for messages.
+
+    Raises:
+        UsageError: if a value is invalid; names the key.
+    """
+    state = decode(SavedState, dict(values), where)
+    for number, row in enumerate(state["history"]):
+        decode_row(dict(row), f"{where}: history.{number}")
+    return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,7 +68,7 @@ class BadSampleLog:
             logger.warning("skipped %s%s", pluralize(len(self.samples), "bad sample"), where)
 
     def _read_list(self) -> list[BadSample]:
-        if self.file is None or not self.file.exists():
+        if self.file is None or not os.path.lexists(self.file):
             return []
         try:
             text = self.file.read_bytes().decode("utf-8", "surrogateescape")  # like file names
@@ -85,6 +86,8 @@ class BadSampleLog:
                 rows.append(BadSample(-1, unescape_csv_cell(cells[0]), unescape_csv_cell(cells[1])))
         except csv.Error as error:
             raise UsageError(f"{self.file}, line {reader.line_num}: not valid CSV: {error}") from error
+        if not rows:
+            raise UsageError(f"{self.file}, line 1: empty file; restore it, or delete it to start a new list")
         return rows[1:]
 
     def _write(self, level: int) -> None:

@@ -11,7 +11,7 @@ import bisect
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Self, TypeAlias
@@ -64,7 +64,7 @@ class Bookmark:
         return [self.data_pass, list(self.position), self.taken]
 
     @classmethod
-    def from_json(cls, values: list[Any]) -> Self:
+    def from_json(cls, values: Sequence[Any]) -> Self:
         """Build a bookmark from the result of `to_json`."""
         data_pass, position, taken = values
         return cls(data_pass, tuple(position), taken)

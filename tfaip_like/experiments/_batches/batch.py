@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -182,7 +183,7 @@ class Batch:
         Raises:
             UsageError: if the directory is not a batch, or its index is damaged.
         """
-        if not self.index_file.exists() and not self.index_file.is_symlink():
+        if not os.path.lexists(self.index_file):
             what = "not a batch (missing batch.json)" if self.path.exists() else "no such directory"
             raise UsageError(f"{self.path}: {what}; create a batch with `experiments generate PLAN`")
         index = read_typed_json(BatchIndex, self.index_file)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import math
 import os
 import signal
@@ -26,7 +25,7 @@ from typing import Annotated
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import Run
 from tfaip_like._utils.errors import UsageError, pluralize
-from tfaip_like._utils.json_files import Json, format_json
+from tfaip_like._utils.json_files import Json, format_json, parse_json_line, short_json
 from tfaip_like._utils.processes import ParentPipe, session_memory_mb
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like._utils.typed_json import AtLeast, Count, Seconds
@@ -59,7 +58,7 @@ class Calibration:
     """Size of the model and the data, see `compute_size_score`."""
     samples: Count
     """Samples per epoch of the full run."""
-    measured: Count
+    measured: Annotated[int, AtLeast(1)]
     """Samples per epoch of the calibration."""
     start: Seconds
     """Time before the first sample and after the last epoch."""
@@ -75,6 +74,9 @@ class Calibration:
     """Size of a checkpoint, in megabytes."""
     when: str = ""
     host: str = ""
+
+    def __post_init__(self) -> None:
+        configuration_from_setup_key(self.setup)
 
     def estimate_seconds(self, work: RemainingWork) -> float:
         """Return the estimated time of a run with this setup."""
@@ -140,8 +142,15 @@ def make_setup_key(run: BatchRun) -> str:
 
 
 def configuration_from_setup_key(setup: str) -> str:
-    """Return the name of the configuration in a setup key."""
-    return str(json.loads(setup)[0])
+    """Return the name of the configuration in a setup key.
+
+    Raises:
+        UsageError: if it is not the result of `make_setup_key`.
+    """
+    match parse_json_line(setup, "setup"):
+        case [str(configuration), str() | None, {}]:
+            return configuration
+    raise UsageError(f"setup: expected a configuration, an expert and flags, got {short_json(setup)}")
 
 
 def _is_fraction(word: str) -> bool:

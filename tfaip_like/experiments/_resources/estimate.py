@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +126,7 @@ def read_calibrations(batch: Batch) -> list[Calibration]:
         UsageError: if the file is damaged; it names the key or the line.
     """
     file = _calibrations_path(batch)
-    if not file.exists() and not file.is_symlink():
+    if not os.path.lexists(file):
         return []
     try:
         return list(read_typed_json(_StoredCalibrations, file).calibrations)

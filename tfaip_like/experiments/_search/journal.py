@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Required, TypedDict
 
 from tfaip_like._utils.errors import UsageError, short_error_message
+from tfaip_like._utils.files import check_links
 from tfaip_like._utils.json_files import Json
 from tfaip_like._utils.typed_json import Count, decode
 
@@ -42,6 +43,8 @@ def open_journal(file: Path) -> Iterator[Any]:
         UsageError: if a line is damaged; it names the file and the line.
     """
     from optuna.storages.journal import JournalFileBackend
+
+    check_links(file)  # Optuna would start a new journal at the target of the link
 
     class Journal(JournalFileBackend):
         num_read = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def search_dir(batch: Batch) -> Path:
 def is_search(batch: Batch) -> bool:
     """Return whether a batch is a search."""
     file = search_dir(batch) / SETTINGS_FILENAME
-    return file.exists() or file.is_symlink()
+    return os.path.lexists(file)
 
 
 def is_search_running(batch: Batch) -> bool:

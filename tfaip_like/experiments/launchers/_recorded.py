@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
@@ -165,7 +166,7 @@ def read_exit_code(batch: Batch, ticket: Ticket, name: str) -> int | None:
     if ticket.submission is None:
         return ticket.code
     file = submissions_dir(batch) / ticket.submission / "codes" / name
-    if not file.exists():
+    if not os.path.lexists(file):
         return None
     text = read_text(file).strip()
     if text and not re.fullmatch(r"\d{1,3}", text):

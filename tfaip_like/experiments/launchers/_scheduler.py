@@ -248,7 +248,7 @@ def _try_lock(path: Path) -> int | None:
 
 def _read_settings(batch: Batch) -> QueueSettings:
     file = _settings_path(batch)
-    return read_typed_json(QueueSettings, file) if file.exists() or file.is_symlink() else QueueSettings()
+    return read_typed_json(QueueSettings, file) if os.path.lexists(file) else QueueSettings()
 
 
 def _settings_path(batch: Batch) -> Path:

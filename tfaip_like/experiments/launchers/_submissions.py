@@ -54,6 +54,12 @@ class SubmissionRecord:
     """Format of the job ID of a task."""
     user: str | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            self.task_id.format(job="1", task=0)
+        except (ValueError, LookupError, AttributeError):
+            raise ValueError(f"task_id: expected a format of {{job}} and {{task}}, got {self.task_id!r}") from None
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -75,7 +81,7 @@ class Submission:
             UsageError: if the file with the number is damaged.
         """
         file = self.folder / "job"
-        if not file.exists():
+        if not os.path.lexists(file):
             return None
         text = read_text(file).strip()
         if text != NO_ARRAY_JOB and not JOB_ID_PATTERN.fullmatch(text):
@@ -193,7 +199,7 @@ def read_submissions(batch: Batch) -> list[Submission]:
     submissions = []
     for folder in sorted(submissions_dir(batch).glob("*-*"), key=_submission_number):
         record = folder / RECORD_FILENAME
-        if not record.exists() and not record.is_symlink():  # the submitting process was killed
+        if not os.path.lexists(record):  # the submitting process was killed
             continue
         try:
             submissions.append(Submission(folder, read_typed_json(SubmissionRecord, record)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -96,7 +97,7 @@ def read_local_tickets(batch: Batch) -> dict[str, Ticket]:
             ticket = read_typed_json(Ticket, path)
             tickets[path.stem] = ticket.replace(cancelled=ticket.cancelled or path.stem in cancelled)
         except UsageError as error:
-            if not path.exists() and not path.is_symlink():  # removed in the meantime
+            if not os.path.lexists(path):  # removed in the meantime
                 continue
             raise UsageError(f"{error}\nDelete this file to mark its run as not submitted.") from error
     return tickets
