@@ -228,7 +228,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "a writer without a file": (predict_scenario, "RUN --predict.files x.jsonl --writer Npz", "--writer Npz needs a file: --output FILE"),
     "an unknown flag": (predict_scenario, "RUN --predict.batchsize 3", "--predict.batchsize: unknown flag; did you mean --predict.batch_size?"),
     "an unknown voter": (predict_scenario, "RUN --voter Median", "--voter: unknown Voter 'Median'; did you mean Mean? (choices: Mean, Majority)"),
-    "a negative number of worst samples": (lav_scenario, "RUN --worst -1", "--worst -1: must be 0 (none) or more"),
+    "a negative number of worst samples": (lav_scenario, "RUN --worst -1", "--worst -1: must not be negative"),
     "predictions of several exports": (lav_scenario, "RUN RUN --dump x.npz", "--dump x.npz: requires a single export, got 2"),
 }  # fmt: skip
 

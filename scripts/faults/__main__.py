@@ -84,8 +84,8 @@ def run_operations(folder: Path, options: argparse.Namespace, warm: Sequence[For
     found = operations.count()
     rows = [
         ("allowed", len(found.allowed)),
-        ("refused", len(found.refused)),
-        ("dangerous, refused", len(found.dangerous_refused)),
+        ("rejected", len(found.rejected)),
+        ("dangerous, rejected", len(found.dangerous_rejected)),
         ("dangerous, allowed", len(found.dangerous_allowed)),
     ]
     names = f"\n\nallowed: {', '.join(found.dangerous_allowed)}" if found.dangerous_allowed else ""

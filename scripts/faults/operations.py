@@ -19,13 +19,13 @@ class Counts:
     """Classification of the operations of this TensorFlow."""
 
     allowed: list[str]
-    refused: list[str]
+    rejected: list[str]
     dangerous_allowed: list[str]
 
     @property
-    def dangerous_refused(self) -> list[str]:
-        """Return the operations with dangerous names that are refused."""
-        return [name for name in self.refused if DANGEROUS_PATTERN.search(name)]
+    def dangerous_rejected(self) -> list[str]:
+        """Return the operations with dangerous names that are rejected."""
+        return [name for name in self.rejected if DANGEROUS_PATTERN.search(name)]
 
 
 def list_registered() -> list[str]:
@@ -49,8 +49,8 @@ def _list_registered_in_c() -> list[str]:
     return sorted(operation.name for operation in found.op)
 
 
-def is_refused(name: str) -> bool:
-    """Return whether a graph with one operation of this name is refused."""
+def is_rejected(name: str) -> bool:
+    """Return whether a graph with one operation of this name is rejected."""
     from tensorflow.core.protobuf import meta_graph_pb2
 
     from tfaip_like._export.graph_inspection import find_forbidden_operation
@@ -60,9 +60,9 @@ def is_refused(name: str) -> bool:
     return find_forbidden_operation(meta_graph) is not None
 
 
-def count(judge: Callable[[str], bool] = is_refused) -> Counts:
+def count(judge: Callable[[str], bool] = is_rejected) -> Counts:
     """Return the counts for all registered operations."""
     names = list_registered()
-    refused = [name for name in names if judge(name)]
-    allowed = [name for name in names if name not in set(refused)]
-    return Counts(allowed, refused, [name for name in allowed if DANGEROUS_PATTERN.search(name)])
+    rejected = [name for name in names if judge(name)]
+    allowed = [name for name in names if name not in set(rejected)]
+    return Counts(allowed, rejected, [name for name in allowed if DANGEROUS_PATTERN.search(name)])

@@ -44,8 +44,8 @@ def cancel_runs(words: list[str], options: TrustOptions, flags: list[Flag]) -> N
         echo(f"{pluralize(len(cancelled.runs), 'run')} of {batch.path} cancelled; to resume: {resume_command(batch)}")
         if cancelled.problem:
             print(
-                f"({cancelled.problem}; running jobs stop by themselves within seconds, pending ones as soon as they "
-                "start)",
+                f"({cancelled.problem}; running jobs stop by themselves within seconds, pending jobs stop as soon "
+                "as they start)",
                 file=sys.stderr,
             )
     else:
@@ -63,7 +63,7 @@ def update_runs(words: list[str], options: TrustOptions, flags: list[Flag]) -> N
     echo(f"{folder}: current code, used by {pluralize(len(runs), 'run')}: {truncate_list([run.name for run in runs])}")
     if started := [run.name for run in runs if batch.run_dir(run.name).has_run()]:
         echo(
-            f"already started, will resume with the new code: {truncate_list(started)}; to train from scratch "
+            f"{truncate_list(started)}: already started, will resume with the new code; to train from scratch "
             f"instead: {PROGRAM} reset"
         )
 

@@ -76,7 +76,7 @@ class LavOptions(Params):
     """Device settings."""
 
     def check(self) -> None:
-        self.require(self.worst >= 0, "worst", "must be 0 (none) or more")
+        self.require(self.worst >= 0, "worst", "must not be negative")
         self.require(self.dump is not None or not self.dump_inputs, "dump_inputs", "has no effect without --dump FILE")
 
 

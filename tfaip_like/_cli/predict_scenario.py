@@ -94,9 +94,9 @@ def _try_load_scenario(words: Sequence[str]) -> Scenario | None:
     try:
         return _load_first_scenario(words)
     except UntrustedCodeError as error:
-        logger.warning("The scenario of %s is not used. %s", words[0], error)
+        logger.warning("%s: its scenario is not used: %s", words[0], error)
     except UsageError as error:
-        logger.debug("the scenario of %s: %s", words[0], error)
+        logger.debug("%s: its scenario is not used: %s", words[0], error)
     return None
 
 

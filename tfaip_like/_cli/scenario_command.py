@@ -186,7 +186,9 @@ def _read_run_params(run_dir: str) -> ParamFiles:
     run = OutputDir(Path(run_dir))
     if not run.trainer_params.is_file():
         problem = "directory has no run (trainer_params.json)" if run.path.exists() else "no such directory"
-        raise UsageError(f"{run_dir}: {problem}; train-scenario SCENARIO --trainer.output_dir {run_dir} starts one")
+        raise UsageError(
+            f"{run_dir}: {problem}; to start a run: train-scenario SCENARIO --trainer.output_dir {run_dir}"
+        )
     return {str(run.trainer_params): read_param_file(run.trainer_params)}
 
 

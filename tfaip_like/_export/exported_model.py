@@ -135,9 +135,9 @@ class ExportedModel:
         names = {argument: name for name, argument in argument_names(self.inputs).items()}
         for argument, rows in bad_inputs.items():
             affected = {output: rows & others for output, others in bad_outputs.items() if rows & others}
-            is_refused = names[argument] in self.finite_inputs
-            if is_refused or affected:
-                row = min(rows if is_refused else set().union(*affected.values()))
+            is_rejected = names[argument] in self.finite_inputs
+            if is_rejected or affected:
+                row = min(rows if is_rejected else set().union(*affected.values()))
                 values = np.asarray(inputs[argument][row], "float32")
                 index = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
                 location = f" at {list(index)}" if index else ""

@@ -65,7 +65,7 @@ class Callback(Params, abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
-        cls.__setattr__ = _set_attribute  # type: ignore[method-assign,assignment]  # that of a frozen dataclass refuses all names
+        cls.__setattr__ = _set_attribute  # type: ignore[method-assign,assignment]  # that of a frozen dataclass rejects all names
 
     def check(self) -> None:
         try:

@@ -85,8 +85,8 @@ class SubmitOptions(Params):
     """Calibrate runs again instead of using stored calibrations."""
 
     runs_per_task: int = 1
-    """Number of runs of a configuration that an array task trains sequentially, so that short runs are queued once. The
-    time limit covers all of them."""
+    """Number of runs of a configuration that an array task trains sequentially, so that short runs wait in the queue
+    only once. The time limit covers all of them."""
 
     save_seconds: int = 120
     """Seconds before the time limit at which a run receives the signal to save its state and is requeued."""

@@ -97,7 +97,8 @@ class BatchIndex:
     jobs: Annotated[int, AtLeast(1)] | None = None
     """Default number of parallel runs for `submit`."""
     array: Annotated[int, AtLeast(1)] | None = None
-    """Number of array tasks, each of which trains all runs of the plan with different seeds; None: a task per run."""
+    """Number of array tasks, each of which trains all runs of the plan with different seeds; None for a
+    separate task per run."""
     git_commit: str | None = None
     command: Sequence[str] = ()
 

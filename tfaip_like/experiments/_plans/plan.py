@@ -36,7 +36,7 @@ class PlannedRun:
     version: str | None = None
     """Version of the configuration."""
     task: int | None = None
-    """Number of the array task that trains it, from 1; None: a task per run."""
+    """Number of the array task that trains it, from 1; None for a separate task per run."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,9 @@ class Slurm(Cluster):
 
     def require_available(self, request: ResourceRequest) -> None:
         if shutil.which("sbatch") is None:
-            raise UsageError("--launcher Slurm: sbatch not found; log in to a cluster, or use the local queue")
+            raise UsageError(
+                "--launcher Slurm: sbatch not found; run this on a login node of the cluster, or use the local queue"
+            )
 
     def max_tasks(self) -> int:
         try:

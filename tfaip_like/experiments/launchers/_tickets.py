@@ -29,8 +29,7 @@ class Ticket:
 
     state: Literal["waiting", "running", "ended", "reset"]
     """State in the local queue. On a cluster always `waiting`: the cluster and the files of the run give the state.
-    `reset`:
-    a new run, whose earlier tickets do not count."""
+    `reset`: a new run, whose earlier tickets are ignored."""
     launcher: Mapping[str, Json] = field(default_factory=lambda: dict(LOCAL_QUEUE))
     """Launcher with its parameters, see `load_launcher`."""
     submitted: Seconds = 0.0
