@@ -276,6 +276,7 @@ def of_lines(folder: Path) -> Iterator[Subject]:
     yield Subject(names, lambda: list(iter_list_file(names)))
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("number", [SAMPLE, slow(ONE_OF_EACH), slow(ALL)])
 def test_a_damaged_file_is_named_with_the_key_or_line_or_read_rightly(number: int, subjects: list[Subject]) -> None:
     cases = [
