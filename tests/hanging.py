@@ -44,6 +44,17 @@ class HangInTraining(Hang):
     modes = (Mode.TRAIN,)
 
 
+class SlowInTraining(HangInTraining):
+    """Processor that sends a signal, and is slow from then on."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        if sample.meta["number"] == self.index:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        if sample.meta["number"] >= self.index:
+            time.sleep(0.3)
+        return sample
+
+
 class HangInValidation(Hang):
     """In validation only."""
 
@@ -88,6 +99,13 @@ class InTraining(Small):
     evaluator: Evaluator | None = None
     trainer: Trainer = Trainer(epochs=3, random_seed=7, jit_compile=False, steps_per_execution=1)
     train: TrainLoaderSettings = TrainLoaderSettings(batch_size=8, num_processes=0, shuffle=False)
+
+
+class Slow(InTraining):
+    """Slow data in the main process, from the sixth step on."""
+
+    data: Data = NumberedPoints(processors=[SlowInTraining()])
+    trainer: Trainer = Trainer(epochs=100, random_seed=7, jit_compile=False, steps_per_execution=1)
 
 
 class InValidation(InTraining):

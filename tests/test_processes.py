@@ -57,6 +57,14 @@ def test_a_sample_that_takes_forever_does_not_keep_a_stopped_training_alive(
     assert all(0 < step <= most for step in steps)
 
 
+def test_slow_data_in_the_main_process_do_not_keep_a_stopped_training_alive(quick_run: Run, tmp_path: Path) -> None:
+    words = ["hanging:Slow", "--trainer.output_dir", "run"]
+    done = quick_run("train-scenario", *words, cwd=tmp_path, environment={"PYTHONPATH": str(TESTS)})
+    assert done.returncode == 143, done.stderr
+    [step] = saved_steps(tmp_path / "run")
+    assert 0 < step <= 6  # the batch that was being read may arrive in time
+
+
 def test_a_sample_that_takes_forever_does_not_keep_a_failed_training_alive(quick_run: Run, tmp_path: Path) -> None:
     done = quick_run("train-scenario", "hanging:Fails", cwd=tmp_path, environment={"PYTHONPATH": str(TESTS)})
     assert done.returncode == 2

@@ -634,7 +634,9 @@ class WithEveryKind(Line):
 
 
 @pytest.mark.parametrize("precision", ["float32", slow("mixed_bfloat16"), slow("mixed_float16")])
-def test_variables_of_every_dtype_and_states_that_inference_changes_are_resumed(tmp_path: Path, precision: str) -> None:
+def test_variables_of_every_dtype_and_unseeded_random_numbers_of_inference_are_resumed(
+    tmp_path: Path, precision: str
+) -> None:
     def scenario(folder: Path) -> Small:
         trainer = {"jit_compile": False, "precision": precision, "sanity_check": True, "checkpoint_every": "epoch"}
         return everything(folder, model=WithEveryKind(), trainer=trainer)
