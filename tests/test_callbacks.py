@@ -24,7 +24,7 @@ from tfaip_like import Interrupted, Mode, UsageError, keras, load_predictor, tra
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.run_files import read_history
 from tfaip_like._training.checkpointing.checkpoints import Position, list_checkpoints
-from tfaip_like._training.state import seed_everything
+from tfaip_like._training.variables import seed_everything
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.data import TrainLoaderSettings

@@ -193,7 +193,7 @@ def test_an_output_that_cannot_be_compared_is_mentioned_once(tmp_path: Path, cap
 
 def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
     """Neither in the random states, nor on the disk."""
-    from tfaip_like._training.state import global_seed_generator
+    from tfaip_like._training.variables import global_seed_generator
 
     x = keras.Input((2,), name="x")
     network = keras.Model({"x": x}, {"sum": Drawn()(x)[:, 0]}, name="network")

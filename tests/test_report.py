@@ -31,7 +31,7 @@ from tfaip_like._report.summary_store import list_stored_summaries, store_summar
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import lock_output_dir
 from tfaip_like._runs.reader import flatten_params, read_run
-from tfaip_like._utils.images import draw_confusion_matrix
+from tfaip_like._utils.pixels import draw_confusion_matrix
 from tfaip_like.summaries import ConfusionMatrix, Histogram, Image, PRCurve, Text
 
 EVIL = "<script>alert('x')</script>\"'&"

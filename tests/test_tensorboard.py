@@ -34,7 +34,7 @@ from tfaip_like._loggers._hyperparameters import collect_hyperparameters
 from tfaip_like._loggers._summary_protos import to_summary_proto
 from tfaip_like._loggers._tensorboard import TensorBoardLogger
 from tfaip_like._user_code.code_errors import innermost_user_frame
-from tfaip_like._utils.images import encode_png, to_rgb
+from tfaip_like._utils.pixels import encode_png, to_rgb
 from tfaip_like.data import Arrays
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.evaluation._evaluation import collect_summaries, run_evaluator

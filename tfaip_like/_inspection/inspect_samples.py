@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tfaip_like._inspection.opening import open_data_loader
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.images import encode_png, make_image_grid, to_rgb
+from tfaip_like._utils.pixels import encode_png, make_image_grid, to_rgb
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.sample_reader import Row, SampleReader
 from tfaip_like.data._loader.sampler import INDEX

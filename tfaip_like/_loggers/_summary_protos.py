@@ -14,7 +14,7 @@ from tensorboard.plugins.text.metadata import create_summary_metadata as text_me
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from tfaip_like._utils.escaping import escape_lines
-from tfaip_like._utils.images import read_png_size
+from tfaip_like._utils.pixels import read_png_size
 from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
 from tfaip_like.summaries._summaries import NUM_THRESHOLDS
 

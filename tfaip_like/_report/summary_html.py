@@ -18,9 +18,9 @@ from tfaip_like._report.formatting import format_number
 from tfaip_like._report.markup import Markup, element, join_markup, make_scrollable, table
 from tfaip_like._report.summary_store import StoredSummary
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.images import draw_confusion_matrix, encode_png, read_png_size
 from tfaip_like._utils.json_files import read_json_object
 from tfaip_like._utils.json_files import short_json as shown_value
+from tfaip_like._utils.pixels import draw_confusion_matrix, encode_png, read_png_size
 from tfaip_like._utils.typed_json import Count, decode
 
 MAX_IMAGE_BYTES = 1_000_000

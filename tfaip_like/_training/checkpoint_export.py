@@ -12,9 +12,9 @@ from tfaip_like._export.writing import add_metrics, add_saved_models, fill_expor
 from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum, finalize_averaged_weights
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training import state
+from tfaip_like._training import variables
 from tfaip_like._training.checkpointing.checkpoints import STATE, Checkpoint, CheckpointData
-from tfaip_like._training.checkpointing.saved_state import SavedState, decode_state
+from tfaip_like._training.checkpointing.state_schema import SavedState, decode_state
 from tfaip_like._training.initialization.freezing import freeze
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import atomic_directory
@@ -45,7 +45,7 @@ def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
     try:
         networks = build_networks(scenario.model, scenario.data)
         try:
-            state.restore_network(networks.training, content.arrays)
+            variables.restore_network(networks.training, content.arrays)
         except UsageError as error:
             raise UsageError(f"{checkpoint.path}: {error}") from error
         _apply_ema_weights(networks.training, scenario, content, saved, checkpoint.path)
@@ -80,7 +80,7 @@ def _apply_ema_weights(
     )
     if not hasattr(optimizer, "averages"):
         return
-    if missing := state.restore_optimizer(optimizer, content.arrays):
+    if missing := variables.restore_optimizer(optimizer, content.arrays):
         raise UsageError(f"{path}: cannot export averaged weights; {missing[0]} is missing in the checkpoint")
     finalize_averaged_weights(optimizer)
 

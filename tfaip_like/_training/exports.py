@@ -20,7 +20,7 @@ from tfaip_like._export.verification import DIFFERENCE_COLUMN, check_export
 from tfaip_like._export.writing import add_metrics, add_saved_models, fill_export, has_saved_models
 from tfaip_like._keras_ext.extended_optimizer import use_averaged_weights
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.state import preserve_network_state
+from tfaip_like._training.variables import preserve_network_state
 from tfaip_like._utils.console import OnceLogger
 from tfaip_like._utils.files import atomic_directory, make_staging_dir, replace_directory
 from tfaip_like._utils.temp_dirs import make_locked_dir, process_temp_dir, remove_locked_dir

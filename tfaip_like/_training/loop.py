@@ -13,7 +13,7 @@ import keras
 
 from tfaip_like._runs.output_dir import GRADIENT_NORM
 from tfaip_like._runs.output_dir_lock import OutputDirLostError
-from tfaip_like._training import state as variables
+from tfaip_like._training import variables
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position
 from tfaip_like._training.checkpointing.manager import CheckpointManager

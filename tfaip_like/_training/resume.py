@@ -12,7 +12,7 @@ import keras
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import Run
 from tfaip_like._runs.run_files import read_metrics
-from tfaip_like._training import state
+from tfaip_like._training import variables
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import (
     PARAMS,
@@ -24,7 +24,7 @@ from tfaip_like._training.checkpointing.checkpoints import (
     load_latest_valid,
     supersede_later_checkpoints,
 )
-from tfaip_like._training.checkpointing.saved_state import SavedState, decode_state
+from tfaip_like._training.checkpointing.state_schema import SavedState, decode_state
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.epoch_end import export_best
 from tfaip_like._training.selection.model_selection import read_later_best
@@ -124,14 +124,14 @@ class ResumeState:
         scenario, loader = components.scenario, components.loader
         model, optimizer, lr_schedule = components.model, components.optimizer, components.lr_schedule
         arrays = self.content.arrays
-        new_layers = state.restore_network(model.network, arrays)
+        new_layers = variables.restore_network(model.network, arrays)
         missing: list[str] = []
         if hasattr(optimizer, "reset_averages"):
             optimizer.reset_averages()  # it was built with the initial weights
         is_restored = self.settings.optimizer != "fresh"
         if not is_restored:
             logger.info("optimizer state reset (--resume.optimizer fresh)")
-        elif (not_in_checkpoint := state.restore_optimizer(model.optimizer, arrays)) is not None:
+        elif (not_in_checkpoint := variables.restore_optimizer(model.optimizer, arrays)) is not None:
             missing = not_in_checkpoint
         else:
             is_restored = False
@@ -148,7 +148,7 @@ class ResumeState:
             position = self.position(loader)
             epochs = position.epoch + position.step / loader.steps_per_epoch - self.schedule_begin()
             lr_schedule.offset = round(epochs * loader.steps_per_epoch) - int(optimizer.iterations)
-        state.restore_random(model, arrays)
+        variables.restore_random(model, arrays)
         history, has_abandoned_epochs = self.state["history"], self.settings.epoch is not None
         components.selection.restore(
             self.state,
@@ -192,18 +192,18 @@ class ResumeState:
             )
             components.selection.clear_best()
             return
-        current = state.capture(model)
+        current = variables.capture(model)
         for arrays, is_best in ((saved.read().arrays, True), (current, False)):
-            state.restore_network(model.network, arrays)
-            state.restore_optimizer(model.optimizer, arrays)
-            state.restore_random(model, arrays)
+            variables.restore_network(model.network, arrays)
+            variables.restore_optimizer(model.optimizer, arrays)
+            variables.restore_random(model, arrays)
             if is_best:
                 export_best(components, epoch)
         logger.info("restored best/ from the checkpoint of epoch %d", epoch)
 
     def restore_epoch_metrics(self, model: TrainingModel) -> None:
         """Restore the metrics of the current epoch."""
-        if missing := state.restore_metrics(model, self.content.arrays):
+        if missing := variables.restore_metrics(model, self.content.arrays):
             logger.warning(
                 "metrics missing in the checkpoint, averaged over the rest of this epoch only: %s",
                 truncate_list(missing),

@@ -28,13 +28,13 @@ from tfaip_like._training.progress import Progress
 from tfaip_like._training.recorder import EpochRecorder
 from tfaip_like._training.resume import ResumeState
 from tfaip_like._training.selection.model_selection import ModelSelection
-from tfaip_like._training.state import preserve_network_state, seed_everything
 from tfaip_like._training.steps.execution import choose_steps_per_execution, compile_train_step
 from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._training.validation.examples import ExamplePrinter
 from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
 from tfaip_like._training.validation.validations import Validations
+from tfaip_like._training.variables import preserve_network_state, seed_everything
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.interruption import InterruptFlag

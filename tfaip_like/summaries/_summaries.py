@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._utils.errors import pluralize, with_article
-from tfaip_like._utils.images import Pixels, draw_confusion_matrix, encode_png, make_image_grid, read_png_size, to_rgb
+from tfaip_like._utils.pixels import Pixels, draw_confusion_matrix, encode_png, make_image_grid, read_png_size, to_rgb
 
 MAX_CLASSES = 500
 """Maximum number of rows of a confusion matrix; its memory grows with the square of the number of classes."""

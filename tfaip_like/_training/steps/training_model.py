@@ -12,7 +12,7 @@ from keras import ops
 
 from tfaip_like._keras_ext import range_checks
 from tfaip_like._keras_ext.broadcasting import check_accidental_broadcasting
-from tfaip_like._keras_ext.metrics import FirstNonFiniteStep
+from tfaip_like._keras_ext.non_finite_metric import FirstNonFiniteStep
 from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, GRADIENT_NORM
 from tfaip_like._user_code.code_errors import CodeError, qualified_method_name
 from tfaip_like._utils.errors import UsageError, truncate_list, with_article

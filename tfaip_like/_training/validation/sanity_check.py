@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfaip_like._training import state
+from tfaip_like._training import variables
 from tfaip_like._training.checkpointing.checkpoints import VARIABLES, read_arrays, write_arrays
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.exports import exported_weights
@@ -53,13 +53,14 @@ def check_checkpoint_roundtrip(model: TrainingModel) -> None:
     Raises:
         UsageError: if a variable is lost or changed.
     """
-    arrays = state.capture(model)
+    arrays = variables.capture(model)
     with temporary_directory() as temp_dir:
         write_arrays(Path(temp_dir, VARIABLES), arrays)
         read = read_arrays(Path(temp_dir, VARIABLES))
-    missing = state.restore_network(model.network, read) + (state.restore_optimizer(model.optimizer, read) or [])
-    state.restore_random(model, read)
-    restored = state.capture(model)
+    missing = variables.restore_network(model.network, read)
+    missing += variables.restore_optimizer(model.optimizer, read) or []
+    variables.restore_random(model, read)
+    restored = variables.capture(model)
     changed = [name for name in arrays if not _is_identical(arrays[name], restored[name])]
     if missing or changed:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Metrics that Keras does not have."""
+"""Metric of the first step with a non-finite value."""
 
 from __future__ import annotations
 

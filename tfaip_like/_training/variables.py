@@ -1,4 +1,4 @@
-"""Training state: variables and random states."""
+"""Variables and random states of a training: capturing and restoring them."""
 
 from __future__ import annotations
 
