@@ -128,7 +128,7 @@ def test_a_class_of_another_kind_is_rejected(site: Path, quick_run: Run) -> None
     assert "extension has no Params class 'NotAnything'" in done.stderr
 
 
-def test_two_packages_with_the_same_name_are_told_apart(site: Path, quick_run: Run) -> None:
+def test_two_packages_with_the_same_name_are_distinguished(site: Path, quick_run: Run) -> None:
     install(site, "other", "[tfaip_like.callbacks]\nAnnounce = elsewhere:Announce\n")
     done = quick_run("train-scenario", "small:Small", "--callbacks", "Announce", cwd=site)
     assert done.returncode == 2
