@@ -30,8 +30,9 @@ say() {  # when there is room on the disk
 save() { trap "" TERM USR1; mkdir -p "$out/checkpoints/$RANDOM$RANDOM"; note "$1"; say stopped; exit 143; }
 trap 'save stop' TERM
 trap 'save near' USR1
+tenths=$(cat "$batch/tenths")
 note begin; say running
-for i in $(seq "$(cat "$batch/tenths")"); do sleep 0.1; done
+for i in $(seq "$tenths"); do sleep 0.1; done
 while [ -e "$batch/hold" ]; do sleep 0.1; done
 case $run in
   bad*) echo "train-scenario: this one is bad"; note fail; exit 1;;

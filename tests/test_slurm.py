@@ -218,7 +218,7 @@ def test_a_run_that_meets_its_time_limit_ends_with_the_same_bits(tmp_path: Path,
 @pytest.mark.slow
 def test_a_task_that_is_starting_does_not_recreate_its_batch_that_was_moved(tmp_path: Path, cluster: Cluster) -> None:
     batch = move_while_a_run_starts(tmp_path, "--slurm", "--time", "5", "--mem", "2G")
-    wait_until(lambda: not cluster.says("squeue", "--noheader"))
+    wait_until(lambda: not cluster.run_client("squeue", "--noheader"))
     assert not batch.path.exists()
 
 
