@@ -17,7 +17,7 @@ from tfaip_like._cli.predict_scenario import predict_scenario
 from tfaip_like._training.training import TrainResult
 from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.data._loader.loader import DataLoader
-from tfaip_like.data._loader.opening import open_training
+from tfaip_like.data._loader.loader_factory import open_training
 
 
 def opened(scenario: Scenario, **settings: Any) -> DataLoader:

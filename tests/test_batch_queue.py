@@ -16,7 +16,7 @@ from conftest import fill
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._resources.machine import check_gpus, count_gpus
-from tfaip_like.experiments.launchers._scheduler import is_run_alive, is_scheduler_running
+from tfaip_like.experiments.launchers._local_scheduler import is_run_alive, is_scheduler_running
 
 SIX = "  wide: {repeat: 6}\n"
 
@@ -25,7 +25,7 @@ def scheduler_of(batch: Batch) -> int:
     """Return the process ID of the scheduler of a batch."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if any("experiments.launchers._scheduler" in word for word in words) and str(batch.path) in words:
+        if any("experiments.launchers._local_scheduler" in word for word in words) and str(batch.path) in words:
             return process.pid
     raise AssertionError("no scheduler found")
 

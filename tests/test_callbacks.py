@@ -28,7 +28,7 @@ from tfaip_like._training.variables import seed_everything
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.data import TrainLoaderSettings
-from tfaip_like.data._loader.opening import open_training
+from tfaip_like.data._loader.loader_factory import open_training
 from tfaip_like.modeling._network import build_networks, reset_keras
 from tfaip_like.settings import Resume
 

@@ -49,7 +49,7 @@ from tfaip_like.experiments._search.journal import open_journal
 from tfaip_like.experiments._search.settings import SearchSettings, read_search_settings, read_submit_options
 from tfaip_like.experiments._status_table import collect_statuses, format_table
 from tfaip_like.experiments.launchers import Slurm
-from tfaip_like.experiments.launchers._scheduler import QueueSettings, _read_settings
+from tfaip_like.experiments.launchers._local_scheduler import QueueSettings, _read_settings
 from tfaip_like.experiments.launchers._submissions import record_submission
 from tfaip_like.experiments.launchers._tickets import make_ticket, read_tickets, write_ticket
 from tfaip_like.inference._experts import gather_experts, read_expert_exports

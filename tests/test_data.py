@@ -15,7 +15,7 @@ from tfaip_like.data import TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.data._loader.batch_builder import stack_batches
 from tfaip_like.data._loader.batching import collate
 from tfaip_like.data._loader.loader import DataLoader
-from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._loader.loader_factory import open_training, open_validation
 
 
 class Numbers(Data):

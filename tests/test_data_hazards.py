@@ -31,7 +31,7 @@ from tfaip_like.data import (
 )
 from tfaip_like.data._loader.groups import DEFAULT_GROUP_SIZE, GroupBuilder, iter_groups
 from tfaip_like.data._loader.loader import DataLoader
-from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._workers.pool import WorkerPool
 

@@ -23,7 +23,7 @@ from tfaip_like._user_code.code_errors import innermost_user_frame
 from tfaip_like.data import RangeFilter, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader, LoaderClosedError
-from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.data._workers.pool import WorkerError
 
 TESTS = Path(__file__).parent
@@ -169,7 +169,7 @@ sys.path.insert(0, {tests!r})
 from worker_data import AtSample, Counted, Jitter
 from tfaip_like import Mode
 from tfaip_like.data import TrainLoaderSettings
-from tfaip_like.data._loader.opening import open_training
+from tfaip_like.data._loader.loader_factory import open_training
 data = Counted(count=1000, processors=[Jitter(), AtSample(what="sleep", index={sleep_at})])
 settings = TrainLoaderSettings(num_processes=2, shuffle=False)
 batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)

@@ -13,7 +13,7 @@ from conftest import slow
 from small import Line, small
 
 from tfaip_like import Tensors, UsageError, keras, load_predictor, train
-from tfaip_like._export.formats.conversion import FORMATS
+from tfaip_like._export.formats.registry import FORMATS
 from tfaip_like.params._docs import field_docs
 from tfaip_like.settings import Trainer
 from tfaip_like.settings._trainer import ExportFormat

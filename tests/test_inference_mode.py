@@ -32,13 +32,13 @@ from tfaip_like import (
 )
 from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.finite_inputs import find_finite_inputs
-from tfaip_like._export.formats.conversion import FORMATS, add_formats
+from tfaip_like._export.formats.registry import FORMATS, add_formats
 from tfaip_like._export.verification import check_export
 from tfaip_like._export.writing import write_export
 from tfaip_like._training.exports import ExportWriter
 from tfaip_like.data import LavLoaderSettings
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.opening import open_validation
+from tfaip_like.data._loader.loader_factory import open_validation
 from tfaip_like.inference._experts import gather_experts
 from tfaip_like.inference._lav import load_and_validate
 from tfaip_like.modeling._network import Networks, build_networks

@@ -14,7 +14,7 @@ from tfaip_like import UsageError
 from tfaip_like._keras_ext.adabelief import AdaBelief as KerasAdaBelief
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like.optimizers import SGD, AdaBelief, Adam, Optimizer, ScheduleFreeAdamW
-from tfaip_like.optimizers._base import Clipping
+from tfaip_like.optimizers._optimizer import Clipping
 from tfaip_like.params._base import default_instance, field_default, field_types
 from tfaip_like.params._field_rules import field_rules
 from tfaip_like.params._tree import validate_params

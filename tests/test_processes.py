@@ -140,7 +140,7 @@ sys.path.insert(0, {tests!r})
 from worker_data import AtSample, Counted
 from tfaip_like import Mode
 from tfaip_like.data import TrainLoaderSettings
-from tfaip_like.data._loader.opening import open_training
+from tfaip_like.data._loader.loader_factory import open_training
 data = Counted(count=40, processors=[AtSample(what={what!r}, index=-1)])
 settings = TrainLoaderSettings(num_processes=2, batch_size=1, shuffle=False, prefetch=2, timeout_seconds=600)
 batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)

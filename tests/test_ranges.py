@@ -27,7 +27,7 @@ from tfaip_like._training.steps.training_model import TrainingModel, to_model_in
 from tfaip_like.data import PredictLoaderSettings, ValLoaderSettings
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import no_check
-from tfaip_like.data._loader.opening import open_validation
+from tfaip_like.data._loader.loader_factory import open_validation
 from tfaip_like.evaluation._bad_values import find_bad_value
 from tfaip_like.inference._lav import load_and_validate
 from tfaip_like.modeling._network import build_networks

@@ -15,7 +15,7 @@ from shipped import moved_export
 from scenarios.tutorial import Images, Shift
 from tfaip_like import Mode, Sample
 from tfaip_like.data import TrainLoaderSettings
-from tfaip_like.data._loader.opening import open_training
+from tfaip_like.data._loader.loader_factory import open_training
 
 COMMAND = str(Path(sys.executable).parent / "train-scenario")
 

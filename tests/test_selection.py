@@ -23,7 +23,7 @@ from tfaip_like.data import (
     ValueFilter,
 )
 from tfaip_like.data._loader.loader import DataLoader
-from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.data._loader.sampler import (
     INDEX,
     BucketBatchSampler,

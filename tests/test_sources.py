@@ -19,7 +19,7 @@ from tfaip_like import ArraySource, Data, Mode, Sample, Spec, UsageError
 from tfaip_like._utils.temp_dirs import process_temp_dir
 from tfaip_like.data import ImageFolder, LoaderSettings, TableSource, find_files, read_image
 from tfaip_like.data._loader.batching import collate
-from tfaip_like.data._loader.opening import open_training
+from tfaip_like.data._loader.loader_factory import open_training
 from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._sample import to_sample
 from tfaip_like.data._sources.file_lists import iter_list_file

@@ -26,7 +26,7 @@ from tfaip_like.data import (
 )
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
-from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.params._tree import validate_params
 
 

@@ -279,8 +279,8 @@ MISTAKES = {
         says="--optimizer: tfaip_like.schedules:Constant is not an Optimizer",
     ),
     "abstract variant": Mistake(
-        flags="--optimizer tfaip_like.optimizers._base:Optimizer",
-        says="--optimizer: tfaip_like.optimizers._base:Optimizer is abstract; choose one of SGD, Adam, AdamW, Nadam, Lamb, Adamax, AdaBelief, RMSprop, Lion, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW",
+        flags="--optimizer tfaip_like.optimizers._optimizer:Optimizer",
+        says="--optimizer: tfaip_like.optimizers._optimizer:Optimizer is abstract; choose one of SGD, Adam, AdamW, Nadam, Lamb, Adamax, AdaBelief, RMSprop, Lion, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW",
     ),
     "variant of an unknown module": Mistake(
         flags="--model.graph nothing.here:Graph",

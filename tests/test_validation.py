@@ -17,7 +17,7 @@ from small import Largest, Points, Small, small
 from tfaip_like import Evaluator, Mode, Processor, Sample, Scenario, UsageError, train
 from tfaip_like.data import DropSample, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.data._loader.dropped_samples import DroppedSample, DropReport
-from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.settings import Trainer
 
 READ: Counter[int] = Counter()

@@ -11,7 +11,7 @@ from input_pipeline import make
 
 from tfaip_like import Data, Mode, Processor, Sample, Spec
 from tfaip_like.data import TrainLoaderSettings
-from tfaip_like.data._loader.opening import open_training
+from tfaip_like.data._loader.loader_factory import open_training
 
 
 class Make(Processor):

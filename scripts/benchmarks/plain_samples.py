@@ -69,7 +69,7 @@ def tf_data_into_fit() -> list[float]:
     from tfaip_like import Mode
     from tfaip_like._training.steps.training_model import TrainingModel
     from tfaip_like.data import TrainLoaderSettings
-    from tfaip_like.data._loader.opening import open_training
+    from tfaip_like.data._loader.loader_factory import open_training
     from tfaip_like.modeling._network import build_networks
 
     asked = scenario()

@@ -27,7 +27,7 @@ from tfaip_like._utils.progress_bar import sample_progress_bar
 from tfaip_like.data import Data, LavLoaderSettings, Source
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.opening import open_validation
+from tfaip_like.data._loader.loader_factory import open_validation
 from tfaip_like.data._writers import WriteSample, open_writer, writer_for
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.params import Params

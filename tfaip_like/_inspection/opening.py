@@ -10,7 +10,7 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.data import StreamProcessor
 from tfaip_like.data._loader.loader import DataLoader, no_check
-from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.data._sample import Mode
 from tfaip_like.params._resources import check_resources
 from tfaip_like.scenario import Scenario

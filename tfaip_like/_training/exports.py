@@ -14,7 +14,7 @@ import keras
 from tfaip_like._export.bundled_files import check_bundled_files
 from tfaip_like._export.exported_model import ExportedModel, load_export
 from tfaip_like._export.finite_inputs import find_finite_inputs
-from tfaip_like._export.formats.conversion import add_formats
+from tfaip_like._export.formats.registry import add_formats
 from tfaip_like._export.pipeline import make_pipeline
 from tfaip_like._export.verification import DIFFERENCE_COLUMN, check_export
 from tfaip_like._export.writing import add_metrics, add_saved_models, fill_export, has_saved_models

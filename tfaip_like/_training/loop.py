@@ -22,7 +22,7 @@ from tfaip_like._training.epoch_end import EpochEnd
 from tfaip_like._training.non_finite import NonFiniteGuard
 from tfaip_like._training.profiler import StepProfiler
 from tfaip_like._training.resume import ResumeState, batching_signature
-from tfaip_like._training.steps.execution import is_xla_unsupported_error
+from tfaip_like._training.steps.compilation import is_xla_unsupported_error
 from tfaip_like._training.steps.training_model import NON_FINITE, select_logged_metrics
 from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.sanity_check import run_sanity_check

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfaip_like._training.steps.execution import is_invalid_argument_error
+from tfaip_like._training.steps.compilation import is_invalid_argument_error
 from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
 from tfaip_like._utils.errors import TrainingError, UsageError
 from tfaip_like._utils.files import atomic_directory, retry_while_disk_full

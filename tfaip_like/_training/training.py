@@ -12,12 +12,13 @@ from pathlib import Path
 
 import keras
 
-from tfaip_like._export.formats.conversion import check_formats
+from tfaip_like._export.formats.registry import check_formats
 from tfaip_like._keras_ext.extended_optimizer import finalize_averaged_weights
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import OutputDirLock, OutputDirLostError, lock_output_dir
 from tfaip_like._runs.reader import Run
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
+from tfaip_like._training.component_builder import build_components
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.epoch_end import export_last
@@ -28,7 +29,6 @@ from tfaip_like._training.reporter import write_final_report
 from tfaip_like._training.resume import ResumeState, load_resume_state, log_param_changes
 from tfaip_like._training.run_info import log_training_summary, record_training_info
 from tfaip_like._training.selection.comparison import read_reference_history
-from tfaip_like._training.setup import build_components
 from tfaip_like._training.used_data import write_used_data
 from tfaip_like._user_code.trust import record_trusted_code
 from tfaip_like._utils.code_origin import imported_user_files

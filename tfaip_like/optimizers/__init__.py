@@ -3,7 +3,6 @@
 No value is silently ignored: an unsupported setting is an error.
 """
 
-from tfaip_like.optimizers._base import Optimizer
 from tfaip_like.optimizers._keras_optimizers import (
     SGD,
     AdaBelief,
@@ -21,6 +20,7 @@ from tfaip_like.optimizers._keras_optimizers import (
     RMSprop,
     ScheduleFreeAdamW,
 )
+from tfaip_like.optimizers._optimizer import Optimizer
 
 __all__ = [
     "SGD",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from tfaip_like._utils.lazy_keras import keras
-from tfaip_like.optimizers._base import Optimizer
+from tfaip_like.optimizers._optimizer import Optimizer
 from tfaip_like.optimizers._ranges import (
     NonNegative,
     NonNegativeInt,

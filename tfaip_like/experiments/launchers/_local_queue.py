@@ -9,7 +9,7 @@ from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._resources.machine import check_gpus, make_jobs_warning
 from tfaip_like.experiments.launchers._jobs import ArrayJob, ResourceRequest
 from tfaip_like.experiments.launchers._launcher import JobStatus, Launcher, PreparedJob, QueueHealth, SubmittedRun
-from tfaip_like.experiments.launchers._scheduler import (
+from tfaip_like.experiments.launchers._local_scheduler import (
     QueueSettings,
     is_disk_full,
     is_run_alive,

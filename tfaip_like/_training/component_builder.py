@@ -28,7 +28,7 @@ from tfaip_like._training.progress import Progress
 from tfaip_like._training.recorder import EpochRecorder
 from tfaip_like._training.resume import ResumeState
 from tfaip_like._training.selection.model_selection import ModelSelection
-from tfaip_like._training.steps.execution import choose_steps_per_execution, compile_train_step
+from tfaip_like._training.steps.compilation import choose_steps_per_execution, compile_train_step
 from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._training.validation.examples import ExamplePrinter
 from tfaip_like._training.validation.lav import LavValidation
@@ -42,7 +42,7 @@ from tfaip_like._utils.temp_dirs import redirect_autograph_files
 from tfaip_like.data import LoaderSettings, Source
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.loader import DataLoader
-from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.data._sample import Mode
 from tfaip_like.data._sources.images import check_same_classes
 from tfaip_like.evaluation._evaluator import Evaluator
