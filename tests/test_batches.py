@@ -15,8 +15,7 @@ from batches import MINE, PLAN, command, environment, experiments
 from conftest import REPOSITORY, slow
 
 from tfaip_like import UsageError
-from tfaip_like._cli.command import EXIT_USAGE, run_command
-from tfaip_like._cli.experiments import PROGRAM
+from tfaip_like._cli.command import EXIT_USAGE
 from tfaip_like._cli.experiments import experiments as main
 from tfaip_like._cli.experiments_plan import default_batch_name
 from tfaip_like._cli.train_scenario import train_scenario
@@ -421,13 +420,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("words", MISTAKES)
-def test_usage_errors_have_short_messages(
-    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run_command(PROGRAM, main, words.split()) == EXIT_USAGE
-    printed = capsys.readouterr().err.split(" (choices: ")[0].strip()  # other tests define further variants
-    assert printed == f"experiments: {MISTAKES[words]}"
+def test_usage_errors_have_short_messages(words: str, tmp_path: Path) -> None:
+    done = experiments(tmp_path, *words.split())  # not in this process, where other tests define further variants
+    assert done.returncode == EXIT_USAGE
+    assert done.stderr.split(" (choices: ")[0].strip() == f"experiments: {MISTAKES[words]}"
 
 
 def test_a_pattern_without_a_match_lists_the_runs(tmp_path: Path) -> None:
