@@ -59,7 +59,7 @@ def test_the_exports_of_all_folds_vote(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("group", "message"),
     [
-        ({"folds": 1}, "TrainLoaderSettings.folds 1: must be 0 .none. or at least 2"),
+        ({"folds": 1}, "TrainLoaderSettings.folds 1: must be 0 .disabled. or at least 2"),
         ({"folds": 3, "fold": 4}, "TrainLoaderSettings.fold 4: must be from 1 to 3"),
         ({"folds": 200}, "TrainLoaderSettings.folds 200 exceeds the number of samples"),
     ],
