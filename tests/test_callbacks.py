@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import Run, slow
 from small import Line, Points, Small, small
 from stopping import differences
 
@@ -106,7 +106,7 @@ def test_hooks_run_in_the_order_of_the_training(straight: Path) -> None:
     assert [row["calls"] for row in read_history(OutputDir(straight).history)] == [6, 11]
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize("steps_per_execution", [slow(1), 4])
 def test_hooks_see_the_same_for_any_number_of_steps_per_execution(
     steps_per_execution: int, straight: Path, tmp_path: Path
 ) -> None:
@@ -117,9 +117,9 @@ def test_hooks_see_the_same_for_any_number_of_steps_per_execution(
 @pytest.mark.parametrize(
     ("fails_in", "position"),
     [
-        ("on_epoch_begin 12", Position(1, 0)),
+        slow("on_epoch_begin 12", Position(1, 0)),
         ("on_step_end 15", Position(1, 3)),
-        ("on_validation_end 24", Position(1, 12)),
+        slow("on_validation_end 24", Position(1, 12)),
         ("on_epoch_end 24", Position(1, 12)),
     ],
 )
@@ -136,7 +136,7 @@ def test_a_hook_that_raises_ends_the_training_after_its_state_is_saved(
     assert set(changed) <= {"history"}  # the number of calls: the hook runs again, unless its step is done
 
 
-@pytest.mark.parametrize("fails_in", ["on_step_end 10", "on_validation_end 12", "on_epoch_end 12"])
+@pytest.mark.parametrize("fails_in", ["on_step_end 10", slow("on_validation_end 12"), slow("on_epoch_end 12")])
 def test_state_is_restored_exactly_after_a_signal(fails_in: str, straight: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
