@@ -39,15 +39,17 @@ def find_plugins(*bases: type[ParamsBase]) -> list[Plugin]:
 
 @cache
 def _read_group(group: str) -> list[Plugin]:
-    # A package that is found in two folders of sys.path is listed twice.
-    found = dict.fromkeys(_make_plugin(entry) for entry in _read_entry_points().select(group=group))
-    return sorted(found, key=lambda plugin: (plugin.name, plugin.package))
+    found: dict[tuple[str, str], Plugin] = {}
+    for plugin in (_make_plugin(entry) for entry in _read_entry_points() if entry.group == group):
+        # A package that is in two folders of sys.path, perhaps in two versions: Python imports the first.
+        found.setdefault((plugin.name, plugin.tag), plugin)
+    return sorted(found.values(), key=lambda plugin: (plugin.name, plugin.package))
 
 
 @cache
-def _read_entry_points() -> metadata.EntryPoints:
+def _read_entry_points() -> tuple[metadata.EntryPoint, ...]:
     """Return the entry points of all packages, read once: that takes a twentieth of a second."""
-    return metadata.entry_points()
+    return tuple(entry for package in metadata.distributions() for entry in package.entry_points)
 
 
 def _make_plugin(entry: metadata.EntryPoint) -> Plugin:
