@@ -45,7 +45,7 @@ PARAMETERS = {
     "--trainer.keep_epochs 1 2": NEEDS_OUTPUT_DIR,
     "--trainer.checkpoint_every 10steps": NEEDS_OUTPUT_DIR,
     "--trainer.description text": NEEDS_OUTPUT_DIR,
-    "--trainer.export_formats onnx": NEEDS_OUTPUT_DIR,
+    "--exporters ONNX": NEEDS_OUTPUT_DIR,
     "--trainer.output_dir run --trainer.keep_epochs 7 8": "training ends after 3 epochs (--trainer.epochs)",
     "--trainer.output_dir run --trainer.keep_every_n 5": "training ends after 3 epochs (--trainer.epochs)",
 }

@@ -31,19 +31,19 @@ from tfaip_like import (
     train,
 )
 from tfaip_like._export.exported_model import load_export
+from tfaip_like._export.exporting import run_exporters
 from tfaip_like._export.finite_inputs import find_finite_inputs
-from tfaip_like._export.formats.registry import FORMATS, add_formats
 from tfaip_like._export.verification import check_export
 from tfaip_like._export.writing import write_export
 from tfaip_like._training.exports import ExportWriter
 from tfaip_like.data import LavLoaderSettings
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader_factory import open_validation
+from tfaip_like.exporters import ONNX, Exporter, LiteRT
 from tfaip_like.inference._experts import gather_experts
 from tfaip_like.inference._lav import load_and_validate
 from tfaip_like.modeling._network import Networks, build_networks
 from tfaip_like.settings import Trainer
-from tfaip_like.settings._trainer import ExportFormat
 
 IMAGES = np.random.default_rng(3).random((4, 8, 8, 3), dtype="float32")
 
@@ -118,14 +118,14 @@ def test_layers_that_train_by_default_are_off_in_an_export(name: str, tmp_path: 
     np.testing.assert_allclose(loaded.predict({"x": IMAGES}, verbose=0)["y"], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["onnx", slow("litert")])
+@pytest.mark.parametrize("exporter", [ONNX(), slow(LiteRT())])
 def test_layers_that_train_by_default_are_off_in_other_formats(
-    name: ExportFormat, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    exporter: Exporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for package in FORMATS[name].required_packages:
+    for package in exporter.required_packages:
         pytest.importorskip(package)
     export_of(tmp_path / "a[1] 'ü?" / "export", BUILDERS["sequential"])
-    add_formats(tmp_path / "a[1] 'ü?" / "export", [name], Batch({"x": IMAGES}, {}))
+    run_exporters(tmp_path / "a[1] 'ü?" / "export", [exporter], Batch({"x": IMAGES}, {}))
     assert not [record for record in caplog.records if record.name.startswith("tfaip_like")]
     assert list((tmp_path / "a[1] 'ü?" / "export").glob("network.*"))
 
@@ -235,8 +235,8 @@ class NotSaved(Line):
 def test_a_network_that_keras_cannot_save_is_exported_without_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trainer = {"epochs": 3, "export_formats": ["onnx"], "lav_every_n": 1}
-    train(small(tmp_path / "run", model=NotSaved(), trainer=trainer))
+    trainer = {"epochs": 3, "lav_every_n": 1}
+    train(small(tmp_path / "run", model=NotSaved(), trainer=trainer, exporters=[ONNX()]))
     reported = [record for record in caplog.records if "exports lack model.keras" in record.getMessage()]
     assert [record.levelno for record in reported] == [logging.WARNING]
     assert "Opaque" in reported[0].getMessage()

@@ -31,7 +31,7 @@ LAYERS = (  # from the bottom; modules of one layer may import each other
     ("optimizers", "schedules"),
     ("modeling",),
     ("evaluation",),
-    ("callbacks",),
+    ("callbacks", "exporters"),
     ("scenario", "list_files", "_scenario_lookup"),
     ("_export",),
     ("inference",),

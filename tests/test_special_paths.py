@@ -15,17 +15,17 @@ from tfaip_like._export.exported_model import load_export
 from tfaip_like._utils.files import make_staging_dir
 from tfaip_like._utils.temp_dirs import unlock_dir
 from tfaip_like.data._sources.file_lists import find_paths
+from tfaip_like.exporters import ONNX, Exporter, LiteRT
 from tfaip_like.settings import WarmStart
 
 EVERYTHING = "a[1] *?{b}\\ '\"`$HOME%20%s#~;&|<>!()=,:@^\n\t-ü😀u\u0308\udcff\x1b[1m."
 """All that a shell, a pattern, a URL, a terminal or an encoding takes for something else; not UTF-8."""
 
 
-@pytest.mark.parametrize("formats", [["onnx"], slow(["onnx", "litert"])])
-def test_a_run_directory_may_have_any_name(formats: list[str], tmp_path: Path, quick_run: Run) -> None:
+@pytest.mark.parametrize("exporters", [[ONNX()], slow([ONNX(), LiteRT()])])
+def test_a_run_directory_may_have_any_name(exporters: list[Exporter], tmp_path: Path, quick_run: Run) -> None:
     run = tmp_path / EVERYTHING / "--run[2]"
-    trainer = {"epochs": 1, "lav_every_n": 1, "export_formats": formats}
-    train(small(run, trainer=trainer))
+    train(small(run, trainer={"epochs": 1, "lav_every_n": 1}, exporters=exporters))
     for name in ("best", "export"):
         files = {file.name for file in (run / name).iterdir()}
         assert {"serve", "model.keras", "weights.npz", "network.onnx"} <= files

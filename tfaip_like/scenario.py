@@ -15,6 +15,7 @@ from tfaip_like.data._sample import Mode, Sample, format_example
 from tfaip_like.data._sources.folds import cross_validation_split
 from tfaip_like.data._writers import Writer
 from tfaip_like.evaluation._evaluator import Evaluator
+from tfaip_like.exporters import Exporter
 from tfaip_like.modeling._model import Model
 from tfaip_like.modeling._voting import Voter
 from tfaip_like.optimizers import Adam, Optimizer
@@ -77,6 +78,8 @@ class Scenario(Params):
         **dict.fromkeys(("setup", "configure"), "override `adapt` to derive parameters from the training data"),
     }
 
+    search_words = {"exporters": "export_formats to_onnx to_tflite tflite"}
+
     batch_flags: ClassVar[tuple[str, ...]] = ("model", "model.graph")
     """Flags that the parts of a model name set in `experiments generate --models`: `--models Classifier.CNN=10` runs
     `--model Classifier --model.graph CNN` ten times."""
@@ -107,6 +110,10 @@ class Scenario(Params):
 
     callbacks: list[Callback] = []
     """User code that runs at points of the training: --callbacks my_package:Message --callbacks.0.channel training."""
+
+    exporters: list[Exporter] = []
+    """Further formats of the networks in best/ and export/, written at the end: --exporters ONNX LiteRT. To install
+    them: pip install 'tfaip_like[onnx,litert]'."""
 
     train: Annotated[TrainLoaderSettings, AffectsTrainingSamples(True)] = TrainLoaderSettings()
     """Data loading for training."""
@@ -205,6 +212,8 @@ class Scenario(Params):
     def ignored_params(self) -> Mapping[str, str]:
         reasons: dict[str, str] = {}
         trainer, stopping = self.trainer, self.early_stopping
+        if not trainer.output_dir:
+            reasons["exporters"] = "requires --trainer.output_dir"
         if not trainer.val_every_n:
             names = [name for name in field_types(type(self.val)) if name != "lists" or not trainer.lav_every_n]
             names = ["trainer.print_eval_limit", *(f"val.{name}" for name in names)]

@@ -8,8 +8,7 @@ resources/            files that the pipeline needs; the parameters refer to the
 weights.npz           weights of the trained network by path, for warm starts
 metrics.json          epoch and metrics of the network
 versions.json         package versions, sizes of resources, inputs that must be finite, output shapes
-network.onnx          network in ONNX format (--trainer.export_formats)
-network.tflite        network in LiteRT format (--trainer.export_formats)
+network.onnx          network in another format (--exporters ONNX); other exporters write other files
 additional/NAME/      additional networks of the model, each with serve/ and model.keras
 """
 
@@ -24,10 +23,12 @@ from typing import TypeAlias, TypedDict
 
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.package_versions import RECORDED_PACKAGES
+from tfaip_like._runs.run_files import METRICS
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import check_links
 from tfaip_like._utils.json_files import read_json, require_json_object
 from tfaip_like._utils.typed_json import Count, decode
+from tfaip_like.params._resources import RESOURCES_DIR
 
 Shape: TypeAlias = tuple[int | None, ...]
 """Axis lengths; None for any length."""
@@ -39,6 +40,9 @@ PARAMS = "scenario_params.json"
 PIPELINE = "pipeline.json"
 VERSIONS = "versions.json"
 ADDITIONAL = "additional"
+
+RESERVED_NAMES = frozenset({SERVE, MODEL, WEIGHTS, PARAMS, PIPELINE, VERSIONS, ADDITIONAL, METRICS, RESOURCES_DIR})
+"""Names that an exporter cannot write."""
 
 EXPERTS = "experts.json"
 """File of a directory of experts: the subdirectory of each export by its name."""

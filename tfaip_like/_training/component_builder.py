@@ -144,9 +144,9 @@ class _ComponentBuilder:
         example = loader.batch(0)
         with preserve_network_state(networks.training):
             model = TrainingModel(networks.training, scenario.model, example)
-        # An export must load where the packages of callbacks are not installed.
-        exported = dataclasses.replace(scenario, callbacks=[])
-        self.exports = exports = ExportWriter(self.output_dir, networks, exported, example)
+        # An export must load where the packages of these are not installed.
+        exported = dataclasses.replace(scenario, callbacks=[], exporters=[])
+        self.exports = exports = ExportWriter(self.output_dir, networks, exported, example, scenario.exporters)
         optimizer, lr_schedule = self._build_optimizer(model, loader, resume_state)
         loader.auto_select_num_workers(loader.steps_per_epoch * loader.accumulate * trainer.epochs)
         # As many as before on resume: that the result does not depend on it was measured, but is not guaranteed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,8 @@ import keras
 
 from tfaip_like._export.bundled_files import check_bundled_files
 from tfaip_like._export.exported_model import ExportedModel, load_export
+from tfaip_like._export.exporting import run_exporters
 from tfaip_like._export.finite_inputs import find_finite_inputs
-from tfaip_like._export.formats.registry import add_formats
 from tfaip_like._export.pipeline import make_pipeline
 from tfaip_like._export.verification import DIFFERENCE_COLUMN, check_export
 from tfaip_like._export.writing import add_metrics, add_saved_models, fill_export, has_saved_models
@@ -25,6 +25,7 @@ from tfaip_like._utils.console import OnceLogger
 from tfaip_like._utils.files import atomic_directory, make_staging_dir, replace_directory
 from tfaip_like._utils.temp_dirs import make_locked_dir, process_temp_dir, remove_locked_dir
 from tfaip_like.data._loader.batching import Batch
+from tfaip_like.exporters import Exporter
 from tfaip_like.modeling._network import Networks, input_names
 from tfaip_like.scenario import Scenario
 
@@ -49,16 +50,25 @@ class ExportWriter:
         networks: networks of the run.
         scenario: scenario of the run.
         example: batch on which exports are compared with the network.
+        exporters: exporters of further formats.
 
     Raises:
         UsageError: if a bundled file cannot be copied.
     """
 
-    def __init__(self, output_dir: OutputDir | None, networks: Networks, scenario: Scenario, example: Batch):
+    def __init__(
+        self,
+        output_dir: OutputDir | None,
+        networks: Networks,
+        scenario: Scenario,
+        example: Batch,
+        exporters: Sequence[Exporter] = (),
+    ):
         self.output_dir = output_dir
         self.networks = networks
         self.scenario = scenario
         self.example = example
+        self.exporters = exporters
         self._staging_dir: Path | None = None
         self._current_export: ExportedModel | None = None
         self._difference: float | None = None
@@ -146,7 +156,7 @@ class ExportWriter:
             add_metrics(staging_dir, {**metrics, DIFFERENCE_COLUMN: difference})
         for export in (self.output_dir.best, self.output_dir.export):
             if export.exists():
-                add_formats(export, self.scenario.trainer.export_formats, self.example)
+                run_exporters(export, self.exporters, self.example)
 
     @cached_property
     def _finite_inputs(self) -> list[str]:

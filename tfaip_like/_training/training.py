@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 
-from tfaip_like._export.formats.registry import check_formats
+from tfaip_like._export.exporting import check_exporters
 from tfaip_like._keras_ext.extended_optimizer import finalize_averaged_weights
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import OutputDirLock, OutputDirLostError, lock_output_dir
@@ -90,7 +90,7 @@ def run_training(
     _check_batch_size_divisible(scenario, devices)
     scenario = _with_random_seed(scenario)
     check_resources(scenario)
-    check_formats(scenario.trainer.export_formats, "--trainer.export_formats")
+    check_exporters(scenario.exporters)
     _validate_referenced_runs(scenario, is_new=resume is None)
     output_dir = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:

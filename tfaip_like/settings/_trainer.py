@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from tfaip_like._utils.errors import pluralize
 from tfaip_like.params import Params
@@ -19,7 +19,6 @@ from tfaip_like.params._field_rules import (
 )
 from tfaip_like.settings._interval import parse_interval
 
-ExportFormat: TypeAlias = Literal["onnx", "litert"]
 """Names of the formats in `_export.formats`, and of the extras that install their packages."""
 
 _NEEDS_OUTPUT_DIR = Requires("output_dir", "requires --trainer.output_dir")
@@ -48,7 +47,6 @@ class Trainer(Params):
         "checkpoint_every": "save_freq every_n_epochs every_n_train_steps save_steps",
         "keep_checkpoints": "max_to_keep save_total_limit save_top_k",
         "keep_every_n": "keep_period",
-        "export_formats": "to_onnx to_tflite",
         "profile": "profiler profile_batch",
         "force_eager": "run_eagerly eager debug",
         "jit_compile": "xla compile",
@@ -132,10 +130,6 @@ class Trainer(Params):
 
     keep_every_n: Annotated[int, _NEEDS_OUTPUT_DIR] = 0
     """Never delete the checkpoint of every n-th epoch; 1 keeps all, 0 none."""
-
-    export_formats: Annotated[list[ExportFormat], _NEEDS_OUTPUT_DIR] = []
-    """Additional formats of best/ and export/, written at the end (network.onnx, network.tflite). To install
-    them: pip install 'tfaip_like[onnx,litert]'."""
 
     profile: bool = False
     """Profile a few steps for TensorBoard's Profile tab (tensorflow and jax)."""

@@ -1,0 +1,137 @@
+"""Exports in further formats: runs the exporters of a scenario and compares what they write with the network."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfaip_like._export.layout import MODEL, RESERVED_NAMES, argument_names
+from tfaip_like._export.writing import write_saved_model
+from tfaip_like._user_code.code_errors import CodeError, innermost_user_frame
+from tfaip_like._utils.errors import UsageError, short_error_message
+from tfaip_like._utils.files import atomic_copy, atomic_directory
+from tfaip_like._utils.temp_dirs import temporary_directory
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.data._sample import Arrays
+from tfaip_like.exporters import ExportedNetwork, Exporter
+from tfaip_like.modeling._network import make_predict_fn
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+
+
+def check_exporters(exporters: Sequence[Exporter]) -> None:
+    """Check that all exporters can run with the installed packages and the backend.
+
+    Raises:
+        UsageError: If a package is missing, the backend is not TensorFlow, or two exporters write the same file.
+        CodeError: If an exporter has no valid name for its file.
+    """
+    names: set[str] = set()
+    for number, exporter in enumerate(exporters):
+        flag = f"--exporters.{number} {type(exporter).__name__}"
+        missing = [name for name in exporter.required_packages if importlib.util.find_spec(name) is None]
+        if missing:
+            raise UsageError(f"{flag}: {missing[0]} is not installed; pip install '{exporter.extra or missing[0]}'")
+        if keras.backend.backend() != "tensorflow":
+            raise UsageError(f"{flag}: requires the TensorFlow backend (--device.backend tensorflow)")
+        name = _require_filename(exporter)
+        if name in names:
+            raise UsageError(f"{flag}: an exporter before it writes {name} as well; remove one of them")
+        names.add(name)
+
+
+def _require_filename(exporter: Exporter) -> str:
+    name = getattr(exporter, "filename", None)
+    if isinstance(name, str) and Path(name).name == name != "" and name[0] != "." and name not in RESERVED_NAMES:
+        return name
+    raise CodeError(
+        f"{type(exporter).__name__}.filename is {name!r}; it must be the name of a file or directory in the export, "
+        f"other than {', '.join(sorted(RESERVED_NAMES))}",
+        type(exporter),
+    )
+
+
+def run_exporters(export: Path, exporters: Sequence[Exporter], batch: Batch) -> None:
+    """Write an export's network in further formats, and compare their outputs for a batch.
+
+    An exporter that fails is reported as a warning.
+
+    Args:
+        export: Export directory.
+        exporters: Checked exporters.
+        batch: Batch of real samples.
+    """
+    if not exporters:
+        return
+    if not (export / MODEL).exists():
+        logger.warning("%s: cannot convert to other formats: Keras could not save %s", export, MODEL)
+        return
+    with temporary_directory() as folder:
+        saved_model = Path(folder, "serve")
+        try:
+            network = keras.saving.load_model(export / MODEL, compile=False)
+            with _argmax_without_signed_zero():
+                write_saved_model(network, saved_model)
+            expected = make_predict_fn(network)(batch.inputs)
+        except Exception as error:  # of Keras, for layers that it cannot load
+            logger.warning("%s: cannot convert to other formats: %s", export, short_error_message(error))
+            return
+        arguments = argument_names(batch.inputs)
+        inputs = {arguments[name]: value for name, value in batch.inputs.items()}
+        for exporter in exporters:
+            path = Path(folder, exporter.filename)
+            try:
+                exporter.export(ExportedNetwork(network, saved_model), path)
+                actual = exporter.predict(path, inputs)
+                _store(path, export / exporter.filename)
+            except Exception as error:  # each library raises anything
+                frame = innermost_user_frame(error)
+                place = f"{frame}: " if frame is not None else ""
+                message = short_error_message(error)
+                logger.warning("%s%s: cannot write %s: %s", place, export, exporter.filename, message)
+            else:
+                _compare_outputs(export / exporter.filename, expected, actual)
+
+
+def _store(source: Path, target: Path) -> None:
+    """Copy a file or directory into an export."""
+    if source.is_dir():
+        with atomic_directory(target) as staging:
+            shutil.copytree(source, staging, dirs_exist_ok=True)
+    else:
+        atomic_copy(source, target)
+
+
+@contextmanager
+def _argmax_without_signed_zero() -> Iterator[None]:
+    """Replace the handling of -0.0 in `keras.ops.argmax`.
+
+    Keras distinguishes 0.0 from -0.0 by their bits, which ONNX and LiteRT do not support (measured with Keras 3.15).
+    """
+    import tensorflow as tf
+    from keras.src.backend.tensorflow import numpy as backend
+
+    before = getattr(backend, "signbit", None)
+    backend.signbit = lambda x: tf.zeros_like(x, tf.bool)
+    try:
+        yield
+    finally:
+        backend.signbit = before
+
+
+def _compare_outputs(file: Path, expected: Arrays, actual: Mapping[str, Any]) -> None:
+    for name, value in expected.items():
+        if name not in actual:
+            logger.warning("%s: output %r is missing", file, name)
+        elif not np.allclose(value, actual[name], rtol=TOLERANCE, atol=TOLERANCE):
+            logger.warning("%s: output %r differs from that of the network; its predictions are unreliable", file, name)

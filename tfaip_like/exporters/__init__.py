@@ -1,0 +1,7 @@
+"""Exporters: further formats of the exported network, chosen by `--exporters`."""
+
+from tfaip_like.exporters._exporter import ExportedNetwork, Exporter
+from tfaip_like.exporters._litert import LiteRT
+from tfaip_like.exporters._onnx import ONNX
+
+__all__ = ["ONNX", "ExportedNetwork", "Exporter", "LiteRT"]
