@@ -3,15 +3,29 @@
 What a scenario needs is here; all of it can be imported without Keras being loaded.
 """
 
-from tfaip_like._training import train
+from typing import TYPE_CHECKING
+
 from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError
+from tfaip_like._utils.lazy_imports import import_on_use
 from tfaip_like._utils.lazy_keras import keras, ops
 from tfaip_like.data import ArraySource, Data, Mode, Processor, Sample, Spec, Writer
 from tfaip_like.evaluation import Evaluator
-from tfaip_like.inference import Predictor, load_predictor
 from tfaip_like.modeling import Graph, Model, Tensors, Voter
 from tfaip_like.params import Params
 from tfaip_like.scenario import Scenario
+
+if TYPE_CHECKING:
+    from tfaip_like._training import train
+    from tfaip_like.inference import Predictor, load_predictor
+else:
+    __getattr__ = import_on_use(
+        __name__,
+        {
+            "Predictor": "tfaip_like.inference",
+            "load_predictor": "tfaip_like.inference",
+            "train": "tfaip_like._training",
+        },
+    )
 
 __version__ = "0.1.0"
 

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.doctor import print_findings
 from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._cli.scenario_command import ScenarioCommand
-from tfaip_like._inspection.doctor import Doctor
 from tfaip_like._training import train_with_flags
 from tfaip_like._utils.console import echo
 from tfaip_like.params._ignored_flags import ExplicitFlags
@@ -36,6 +34,10 @@ def train_scenario(argv: Sequence[str]) -> None:
         return
     scenario = parsed.scenario
     if DOCTOR_SWITCH in parsed.switches:
+        # Imported here, because `--help` need not wait for it.
+        from tfaip_like._cli.doctor import print_findings
+        from tfaip_like._inspection.doctor import Doctor
+
         settings = Doctor(output_dir=scenario.trainer.output_dir or Path(), device=scenario.device)
         print_findings(settings, "--trainer.output_dir")
     elif VERIFY_SWITCH in parsed.switches:

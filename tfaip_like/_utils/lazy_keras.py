@@ -9,26 +9,17 @@ import importlib
 import importlib.util
 import os
 import sys
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.lazy_imports import LazyModule
 
 if TYPE_CHECKING:
     import keras
     from keras import ops
 else:
-
-    class _Lazy(ModuleType):
-        """Proxy that imports a module on the first access to an attribute."""
-
-        def __getattr__(self, name: str) -> Any:
-            if name.startswith("__"):  # accessed by inspect, pickle and doctest on every module
-                raise AttributeError(name)
-            return getattr(importlib.import_module(self.__name__), name)
-
-    keras = _Lazy("keras")
-    ops = _Lazy("keras.ops")
+    keras = LazyModule("keras")
+    ops = LazyModule("keras.ops")
 
 BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 """Module that must be installed for each Keras backend."""

@@ -13,13 +13,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
-
-import yaml
+from typing import TYPE_CHECKING, TypeAlias
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.escaping import escape_text
 from tfaip_like._utils.json_files import Json, read_text
+from tfaip_like._utils.lazy_imports import LazyModule
+
+if TYPE_CHECKING:
+    import yaml
+else:
+    yaml = LazyModule("yaml")
 
 MAX_ENTRIES = 1_000_000
 """Maximum number of values after expanding aliases; ten lines of nested aliases can expand to billions."""

@@ -1,5 +1,8 @@
 """Data: sources, samples, processors, loader settings and writers."""
 
+from typing import TYPE_CHECKING
+
+from tfaip_like._utils.lazy_imports import import_on_use
 from tfaip_like.data._data import Data, Source
 from tfaip_like.data._filters import Filter, RangeFilter, ValueFilter
 from tfaip_like.data._image_folders import AddClassName, ImageFolderData
@@ -19,9 +22,25 @@ from tfaip_like.data._sources.arrays import ArraySource
 from tfaip_like.data._sources.file_lists import find_files
 from tfaip_like.data._sources.images import ImageFiles, ImageFolder, class_folders, image_size, read_image
 from tfaip_like.data._sources.mixture import Mixture
-from tfaip_like.data._sources.tables import IsMissing, TableFormat, TableSource, column_names, find_categories
-from tfaip_like.data._standalone import process_samples
+from tfaip_like.data._sources.tables.table_format import TableFormat
 from tfaip_like.data._writers import JsonLines, Npz, Writer
+
+if TYPE_CHECKING:
+    from tfaip_like.data._sources.tables.categories import find_categories
+    from tfaip_like.data._sources.tables.files import column_names
+    from tfaip_like.data._sources.tables.source import IsMissing, TableSource
+    from tfaip_like.data._standalone import process_samples
+else:
+    __getattr__ = import_on_use(
+        __name__,
+        {
+            "IsMissing": "tfaip_like.data._sources.tables.source",
+            "TableSource": "tfaip_like.data._sources.tables.source",
+            "column_names": "tfaip_like.data._sources.tables.files",
+            "find_categories": "tfaip_like.data._sources.tables.categories",
+            "process_samples": "tfaip_like.data._standalone",
+        },
+    )
 
 __all__ = [
     "AddClassName",

@@ -12,7 +12,7 @@ from tfaip_like._user_code.code_errors import CodeError, attribute_frame
 from tfaip_like._utils.errors import with_article
 from tfaip_like.data._processors import Processor, StreamProcessor
 from tfaip_like.data._sample import Mode, Sample, Spec, get_target
-from tfaip_like.data._sources.tables import TableFormat
+from tfaip_like.data._sources.tables.table_format import TableFormat
 from tfaip_like.params import Params
 from tfaip_like.params._field_rules import AffectsTrainingSamples
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from tfaip_like.data._data import Data, Source
 from tfaip_like.data._processors import Processor
 from tfaip_like.data._sample import Mode, Spec
-from tfaip_like.data._sources.tables import TableFormat
+from tfaip_like.data._sources.tables.table_format import TableFormat
 from tfaip_like.params import Params
 
 

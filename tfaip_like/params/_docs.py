@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -69,15 +70,25 @@ def _class_definitions(source_file: str) -> dict[str, ast.ClassDef]:
         return {}
     found: dict[str, ast.ClassDef] = {}
 
-    def visit(node: ast.AST, prefix: str) -> None:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.ClassDef):
-                found[prefix + child.name] = child
-                visit(child, f"{prefix}{child.name}.")
-            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                visit(child, f"{prefix}{child.name}.<locals>.")
+    def visit(body: Iterable[ast.stmt], prefix: str) -> None:
+        for statement in body:
+            if isinstance(statement, ast.ClassDef):
+                found[prefix + statement.name] = statement
+                visit(statement.body, f"{prefix}{statement.name}.")
+            elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                visit(statement.body, f"{prefix}{statement.name}.<locals>.")
             else:
-                visit(child, prefix)
+                for block in _nested_blocks(statement):
+                    visit(block, prefix)
 
-    visit(tree, "")
+    visit(tree.body, "")
     return found
+
+
+def _nested_blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """Yield the blocks of `if`, `try`, `with`, loops and `match`; walking all expressions would take twice as long."""
+    for name in ("body", "orelse", "finalbody"):
+        yield getattr(statement, name, [])
+    for name in ("handlers", "cases"):
+        for part in getattr(statement, name, ()):
+            yield part.body

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 import dataclasses
 import inspect
+import json
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, cast, dataclass_transform, get_origin
-
-from dataclasses_json import DataClassJsonMixin, config
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, dataclass_transform, get_origin
 
 from tfaip_like._user_code.code_errors import CodeError, function_frame
 from tfaip_like._utils.code_origin import register_author_package
@@ -21,10 +21,13 @@ from tfaip_like.params._plain_types import is_plain_value
 from tfaip_like.params._renamed import accept_former_names
 from tfaip_like.params._values import decode_params, decode_value, encode_value
 
+if TYPE_CHECKING:
+    from dataclasses_json import DataClassJsonMixin
+
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class Params(ParamsBase, DataClassJsonMixin):
+class Params(ParamsBase, abc.ABC):
     """Base class of configuration objects.
 
     A subclass is a frozen, keyword-only dataclass without a decorator. Each annotated attribute is a parameter; the
@@ -58,7 +61,8 @@ class Params(ParamsBase, DataClassJsonMixin):
             if field := cls.__dataclass_fields__.get(name):
                 _register_json_codec(cls, field)
 
-    # dataclasses-json encodes and decodes; these two add the class tag and messages that name the field.
+    # dataclasses-json encodes and decodes; these methods add the class tag and messages that name the field. Its mixin
+    # is not a base class, because importing it takes as long as importing NumPy, which `--help` need not wait for.
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Json]:
         """Return the tree as JSON values; the key `class` holds the class of the root.
@@ -66,7 +70,16 @@ class Params(ParamsBase, DataClassJsonMixin):
         Args:
             encode_json: passed to dataclasses-json.
         """
-        return {CLASS_KEY: qualified_name(type(self)), **DataClassJsonMixin.to_dict(self, encode_json=encode_json)}
+        values = _json_mixin().to_dict(cast(Any, self), encode_json=encode_json)
+        return {CLASS_KEY: qualified_name(type(self)), **values}
+
+    def to_json(self, **options: Any) -> str:
+        """Return the tree as JSON.
+
+        Args:
+            options: options of `json.dumps`, such as `indent`.
+        """
+        return _json_mixin().to_json(cast(Any, self), **options)
 
     @classmethod
     def from_dict(cls, kvs: Json, *, infer_missing: bool = False) -> Self:
@@ -82,9 +95,29 @@ class Params(ParamsBase, DataClassJsonMixin):
         return cast(Self, decode_params((cls,), kvs))
 
     @classmethod
+    def from_json(cls, text: str | bytes, **options: Any) -> Self:
+        """Decode JSON that `to_json` returned.
+
+        Args:
+            text: JSON object.
+            options: options of `json.loads`.
+
+        Raises:
+            UsageError: for an unknown class, an unknown or missing parameter, or a value of the wrong type.
+        """
+        return cls.from_dict(json.loads(text, **options))
+
+    @classmethod
     def fields_from_dict(cls, values: Mapping[str, Json]) -> Self:
         """Make an instance of exactly this class from the JSON values of all its fields."""
-        return super(ParamsBase, cls).from_dict(dict(values))
+        from_dict: Any = _json_mixin().from_dict
+        return cast(Self, from_dict.__func__(cls, dict(values)))
+
+
+def _json_mixin() -> type[DataClassJsonMixin]:
+    from dataclasses_json import DataClassJsonMixin
+
+    return DataClassJsonMixin
 
 
 def _normalize_class_attributes(cls: type[Params]) -> None:
@@ -174,4 +207,5 @@ def _register_json_codec(cls: type[Params], field: dataclasses.Field[Any]) -> No
         except ValueError as problem:
             raise UsageError(f"{field.name}: {problem}") from problem
 
-    field.metadata = MappingProxyType(config(metadata=dict(field.metadata), encoder=encoder, decoder=decoder))
+    # What `dataclasses_json.config` returns.
+    field.metadata = MappingProxyType({**field.metadata, "dataclasses_json": {"encoder": encoder, "decoder": decoder}})
