@@ -24,7 +24,7 @@ mkdir -p "$out"
 note() { echo "$1 $run gpu=$CUDA_VISIBLE_DEVICES" >>"$batch/events"; }
 say() {  # when there is room on the disk
     local json="{\\"status\\": \\"$1\\", \\"host\\": \\"here\\", \\"pid\\": $$}"
-    until echo "$json" 2>/dev/null >"$out/.new"; do sleep 0.1; done
+    until echo "$json" 2>/dev/null >"$out/.new"; do [ -d "$out" ] || exit 1; sleep 0.1; done
     mv "$out/.new" "$out/run.json"
 }
 save() { trap "" TERM USR1; mkdir -p "$out/checkpoints/$RANDOM$RANDOM"; note "$1"; say stopped; exit 143; }

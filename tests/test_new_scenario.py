@@ -20,7 +20,7 @@ SHIPPED = ["jets", "minimal", "network_zoo", "sequences", "text_lines", "track_t
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--template general", "--from text_lines"],
+        ["--template general", "--from tutorial"],
         slow([*(f"--template {template}" for template in TEMPLATES), *(f"--from {source}" for source in SHIPPED)]),
     ],
 )
