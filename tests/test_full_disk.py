@@ -12,8 +12,11 @@ from small import small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from tfaip_like._cli.command import format_unexpected_error
-from tfaip_like._loggers._tensorboard import TensorBoardLogger
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.loggers.logged_values import LoggedEpoch
+from tfaip_like._training.loggers.training_loggers import TrainingLoggers
 from tfaip_like._utils.files import atomic_write_text, is_disk_full_error
+from tfaip_like._utils.interruption import InterruptFlag
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import BadSample
 
@@ -36,18 +39,18 @@ def test_the_list_of_bad_samples_is_written_when_there_is_room(
 
 
 def test_events_are_whole_after_a_full_disk(small_disk: Path) -> None:
-    board = TensorBoardLogger(small_disk / "tensorboard", small())
-    board.add({"epoch": 1.0, "loss": 1.0, "val_loss": 2.0}, {})
     values = {f"value_{number}_{'long' * 20}": 1.0 for number in range(200)}
-    filler = fill(small_disk)
-    for _ in range(2):
-        with pytest.raises(OSError, match="No space left") as raised:
-            board.add({"epoch": 2.0, "val_loss": 3.0, **values}, {})
-        assert is_disk_full_error(raised.value)
-    filler.unlink()
-    for _ in range(2):  # as when something behind it failed
-        board.add({"epoch": 2.0, "val_loss": 3.0, **values}, {})
-    board.close()
+    second = LoggedEpoch(2, 24, {"epoch": 2.0, "val_loss": 3.0, **values})
+    with TrainingLoggers(small(), OutputDir(small_disk), ["val_"], InterruptFlag()) as loggers:
+        loggers.log(LoggedEpoch(1, 12, {"epoch": 1.0, "loss": 1.0, "val_loss": 2.0}))
+        filler = fill(small_disk)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left") as raised:
+                loggers.log(second)
+            assert is_disk_full_error(raised.value)
+        filler.unlink()
+        for _ in range(2):  # as when something behind it failed
+            loggers.log(second)
     for kind, count in (("val", 2), ("train", 201)):
         (file,) = (small_disk / "tensorboard" / kind).iterdir()
         events = [event for event in EventFileLoader(str(file)).Load() if event.HasField("summary")]

@@ -21,7 +21,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import rows, write_run
 
-from tfaip_like._loggers._summary_protos import to_summary_proto
 from tfaip_like._report.charts import Line, Marker, is_logarithmic, line_chart
 from tfaip_like._report.formatting import format_duration, format_flag_value, format_number
 from tfaip_like._report.markup import element
@@ -32,6 +31,7 @@ from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import lock_output_dir
 from tfaip_like._runs.reader import flatten_params, read_run
 from tfaip_like._utils.pixels import draw_confusion_matrix
+from tfaip_like.loggers._summary_protos import to_summary_proto
 from tfaip_like.summaries import ConfusionMatrix, Histogram, Image, PRCurve, Text
 
 EVIL = "<script>alert('x')</script>\"'&"

@@ -30,14 +30,16 @@ from tensorboard.util.grpc_util import ChannelCredsType
 from tensorboard.util.tensor_util import make_ndarray
 
 from tfaip_like import Sample, TrainingError, UsageError, train
-from tfaip_like._loggers._hyperparameters import collect_hyperparameters
-from tfaip_like._loggers._summary_protos import to_summary_proto
-from tfaip_like._loggers._tensorboard import TensorBoardLogger
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.loggers.logged_values import LoggedEpoch, collect_hyperparameters
+from tfaip_like._training.loggers.training_loggers import TrainingLoggers
 from tfaip_like._user_code.code_errors import innermost_user_frame
+from tfaip_like._utils.interruption import InterruptFlag
 from tfaip_like._utils.pixels import encode_png, to_rgb
 from tfaip_like.data import Arrays
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.evaluation._evaluation import collect_summaries, run_evaluator
+from tfaip_like.loggers._summary_protos import to_summary_proto
 from tfaip_like.modeling._network import build_networks, make_predict_fn
 from tfaip_like.optimizers import SGD, AdamW
 from tfaip_like.schedules import Constant
@@ -257,17 +259,24 @@ def query_tensorboard(folder: Path, run: str, tag: str, expected: list[tuple[int
     return values
 
 
+def start_loggers(run: Path, epochs_done: int = 0) -> TrainingLoggers:
+    """Return the loggers of a run that is resumed after some epochs."""
+    history = [LoggedEpoch(epoch, epoch, {"epoch": epoch}) for epoch in range(1, epochs_done + 1)]
+    return TrainingLoggers(small(), OutputDir(run), ["val_"], InterruptFlag(), history)
+
+
 def test_epochs_that_are_done_again_replace_those_of_before(tmp_path: Path) -> None:
-    with TensorBoardLogger(tmp_path, small()) as before:
+    with start_loggers(tmp_path) as before:
         for epoch in (1, 2, 3, 4):
-            before.add({"epoch": epoch, "loss": 0.5, "val_loss": 0.5}, {"val_": {"note": Text(f"before {epoch}")}})
+            values = {"epoch": epoch, "loss": 0.5, "val_loss": 0.5}
+            before.log(LoggedEpoch(epoch, epoch, values, {"val_note": Text(f"before {epoch}")}))
     wait_for_the_next_second()
-    with TensorBoardLogger(tmp_path, small(), purge_from_epoch=3) as after:
-        after.add({"epoch": 3, "loss": 0.25, "val_loss": 0.25}, {"val_": {"note": Text("after 3")}})
+    with start_loggers(tmp_path, epochs_done=2) as after:
+        after.log(LoggedEpoch(3, 3, {"epoch": 3, "loss": 0.25, "val_loss": 0.25}, {"val_note": Text("after 3")}))
     for name in ("train", "val"):
         expected = [(1, 0.5), (2, 0.5), (3, 0.25)]
-        assert query_tensorboard(tmp_path, name, "loss", expected) == expected
-        in_python = PluginEventAccumulator(str(tmp_path / name))
+        assert query_tensorboard(tmp_path / "tensorboard", name, "loss", expected) == expected
+        in_python = PluginEventAccumulator(str(tmp_path / "tensorboard" / name))
         in_python.Reload()
         tensors = in_python.Tensors("loss")
         found = [(event.step, make_ndarray(event.tensor_proto).item()) for event in tensors]
@@ -277,13 +286,13 @@ def test_epochs_that_are_done_again_replace_those_of_before(tmp_path: Path) -> N
 
 
 def test_tensorboard_drops_old_events_of_repeated_epochs(tmp_path: Path) -> None:
-    with TensorBoardLogger(tmp_path, small()) as before:
+    with start_loggers(tmp_path) as before:
         for epoch in (1, 2):
-            before.add({"epoch": epoch, "loss": 0.5}, {})
+            before.log(LoggedEpoch(epoch, epoch, {"epoch": epoch, "loss": 0.5}))
     wait_for_the_next_second()
-    with TensorBoardLogger(tmp_path, small(), purge_from_epoch=2):
+    with start_loggers(tmp_path, epochs_done=1):
         pass
-    assert [event.step for event in events(tmp_path / "train").Scalars("loss")] == [1]
+    assert [event.step for event in events(tmp_path / "tensorboard" / "train").Scalars("loss")] == [1]
 
 
 # Profiles.

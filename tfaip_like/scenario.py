@@ -16,12 +16,13 @@ from tfaip_like.data._sources.folds import cross_validation_split
 from tfaip_like.data._writers import Writer
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.exporters import Exporter
+from tfaip_like.loggers import Logger
 from tfaip_like.modeling._model import Model
 from tfaip_like.modeling._voting import Voter
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_default, field_types
-from tfaip_like.params._field_rules import AffectsTrainingSamples, OnResume
+from tfaip_like.params._field_rules import AffectsTrainingSamples, OnResume, UniquePerRun
 from tfaip_like.params._tree import validate_params
 from tfaip_like.schedules import Constant, PiecewiseConstant, Schedule
 from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
@@ -114,6 +115,9 @@ class Scenario(Params):
     exporters: list[Exporter] = []
     """Further formats of the networks in best/ and export/, written at the end: --exporters ONNX LiteRT. To install
     them: pip install 'tfaip_like[onnx,litert]'."""
+
+    loggers: Annotated[list[Logger], UniquePerRun()] = []
+    """Services that also get the values of the run directory: --loggers MLflow --loggers.0.experiment digits."""
 
     train: Annotated[TrainLoaderSettings, AffectsTrainingSamples(True)] = TrainLoaderSettings()
     """Data loading for training."""

@@ -99,6 +99,11 @@ class OutputDir:
         return self.path / "tensorboard"
 
     @property
+    def loggers(self) -> Path:
+        """Record of what the loggers have logged."""
+        return self.path / "loggers.json"
+
+    @property
     def model(self) -> Path:
         """Model summary as text."""
         return self.path / "model.txt"
@@ -118,14 +123,17 @@ class OutputDir:
         """HTML report."""
         return self.path / "report.html"
 
-    def batch_code_dir(self) -> Path | None:
-        """Return the code directory that the batch of this run has for it; None if the run is not part of a batch."""
+    def batch_dir(self) -> Path | None:
+        """Return the directory of the batch that this run is part of, None if there is none."""
         path = self.path.absolute()
         batch = path.parent.parent
-        if path.parent.name != RUNS_DIR or not (batch / BATCH_INDEX).is_file():
-            return None
-        code = run_code_dir(batch, path.name)
-        return code if code.is_dir() else None
+        return batch if path.parent.name == RUNS_DIR and (batch / BATCH_INDEX).is_file() else None
+
+    def batch_code_dir(self) -> Path | None:
+        """Return the code directory that the batch of this run has for it; None if the run is not part of a batch."""
+        batch = self.batch_dir()
+        code = run_code_dir(batch, self.path.absolute().name) if batch is not None else None
+        return code if code is not None and code.is_dir() else None
 
     def has_run(self) -> bool:
         """Return whether a run in this directory has completed an epoch or written a checkpoint."""

@@ -103,6 +103,7 @@ def _prepare_new_run(output_dir: OutputDir, where: str) -> None:
             output_dir.git_diff,
             output_dir.trainer_params,
             output_dir.bad_samples,
+            output_dir.loggers,
             output_dir.model,
             output_dir.summary,
             output_dir.report,

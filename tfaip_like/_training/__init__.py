@@ -10,6 +10,7 @@ from tfaip_like._training.devices import configure_devices
 from tfaip_like._utils.console import default_console_logging
 from tfaip_like._utils.lazy_keras import set_backend
 from tfaip_like.callbacks import Callback
+from tfaip_like.loggers import Logger
 from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags, warn_ignored_params
 from tfaip_like.params._python_names import errors_name_arguments
 from tfaip_like.params._tree import validate_params
@@ -28,6 +29,7 @@ def train(
     scenario: Scenario,
     resume: Resume | None = None,
     callbacks: Sequence[Callback | keras.callbacks.Callback] = (),
+    loggers: Sequence[Logger] = (),
 ) -> TrainResult:
     """Train a scenario and write its results to `trainer.output_dir`.
 
@@ -35,6 +37,7 @@ def train(
         scenario: the model, the data and all settings.
         resume: how to continue the run in the output directory; None starts a new run.
         callbacks: callbacks of this package or of Keras, in addition to those of the scenario.
+        loggers: loggers, in addition to those of the scenario.
 
     Returns:
         The history, the best epoch and the trained network.
@@ -52,7 +55,10 @@ def train(
     with default_console_logging(), errors_name_arguments(scenario, resume=resume or Resume()):
         own = [callback for callback in callbacks if isinstance(callback, Callback)]
         others = [callback for callback in callbacks if not isinstance(callback, Callback)]
-        checked = validate_params(dataclasses.replace(scenario, callbacks=[*scenario.callbacks, *own]))
+        chosen = dataclasses.replace(
+            scenario, callbacks=[*scenario.callbacks, *own], loggers=[*scenario.loggers, *loggers]
+        )
+        checked = validate_params(chosen)
         warn_ignored_params(checked)
         return _train(checked, resume, NO_EXPLICIT_FLAGS, others)
 

@@ -145,7 +145,7 @@ class _ComponentBuilder:
         with preserve_network_state(networks.training):
             model = TrainingModel(networks.training, scenario.model, example)
         # An export must load where the packages of these are not installed.
-        exported = dataclasses.replace(scenario, callbacks=[], exporters=[])
+        exported = dataclasses.replace(scenario, callbacks=[], exporters=[], loggers=[])
         self.exports = exports = ExportWriter(self.output_dir, networks, exported, example, scenario.exporters)
         optimizer, lr_schedule = self._build_optimizer(model, loader, resume_state)
         loader.auto_select_num_workers(loader.steps_per_epoch * loader.accumulate * trainer.epochs)
@@ -177,8 +177,7 @@ class _ComponentBuilder:
         )
         self.interrupt.checks.append(progress.refresh)
         selection = ModelSelection(scenario, model, optimizer, validations)
-        epochs_done = resume_state.checkpoint.position.epoch if resume_state is not None else 0
-        self.recorder = EpochRecorder(scenario, self.output_dir, model, validations, selection.best, epochs_done)
+        self.recorder = EpochRecorder(scenario, self.output_dir, model, validations, selection.best)
         return TrainingComponents(
             scenario=scenario,
             output_dir=self.output_dir,

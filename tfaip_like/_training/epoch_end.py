@@ -11,6 +11,7 @@ import keras
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.exports import exported_weights
+from tfaip_like._training.loggers.training_loggers import TrainingLoggers
 from tfaip_like._training.selection.model_selection import SelectionUpdate
 from tfaip_like._training.train_state import EpochResult
 from tfaip_like._training.validation.lav import LavValidation
@@ -26,11 +27,13 @@ class EpochEnd:
     Args:
         components: components of the run.
         context: view of the training for callbacks.
+        loggers: loggers of the run.
     """
 
-    def __init__(self, components: TrainingComponents, context: TrainingContext):
+    def __init__(self, components: TrainingComponents, context: TrainingContext, loggers: TrainingLoggers):
         self.components = components
         self.context = context
+        self.loggers = loggers
 
     def run(self, result: EpochResult) -> None:
         """Validate, select, export and record an epoch."""
@@ -46,7 +49,9 @@ class EpochEnd:
             is_last = result.epoch >= components.trainer.epochs
             if not is_last and update.stop_reason is None:
                 update = dataclasses.replace(update, stop_reason=self.context.stop_reason)
-            self._write(lambda: components.recorder.record(row, summaries, update.is_best))
+            logged = components.recorder.to_logged_epoch(row, self.context.step, update.is_best, summaries)
+            self._write(lambda: self.loggers.log(logged))
+            self._write(lambda: components.recorder.record(row, summaries))
             components.recorder.log(row, update.is_improved)
             components.selection.commit(update)
 

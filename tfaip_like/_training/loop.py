@@ -19,6 +19,7 @@ from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Posit
 from tfaip_like._training.checkpointing.manager import CheckpointManager
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.epoch_end import EpochEnd
+from tfaip_like._training.loggers.training_loggers import TrainingLoggers
 from tfaip_like._training.non_finite import NonFiniteGuard
 from tfaip_like._training.profiler import StepProfiler
 from tfaip_like._training.resume import ResumeState, batching_signature
@@ -40,10 +41,13 @@ class TrainingLoop:
 
     Args:
         components: components of the run, already restored when resuming.
+        loggers: loggers of the run.
         resume_state: the state they were restored from; None for a new run.
     """
 
-    def __init__(self, components: TrainingComponents, resume_state: ResumeState | None = None):
+    def __init__(
+        self, components: TrainingComponents, loggers: TrainingLoggers, resume_state: ResumeState | None = None
+    ):
         self.components = components
         self.resume_state = resume_state
         self.step = components.step
@@ -55,7 +59,7 @@ class TrainingLoop:
         self.schedule_begin = resume_state.schedule_begin() if resume_state else 0.0
         path = components.output_dir.path if components.output_dir is not None else None
         self.context = TrainingContext(components.scenario, path, components.model, self.state, self.step)
-        self.epoch_end = EpochEnd(components, self.context)
+        self.epoch_end = EpochEnd(components, self.context, loggers)
         self.non_finite = NonFiniteGuard(components)
         self._start_position = self.state.position
         self._start_time: float | None = None

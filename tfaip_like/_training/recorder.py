@@ -1,4 +1,4 @@
-"""Recorder of epochs: history, report, TensorBoard and the log line."""
+"""Recorder of epochs: history, report and the log line."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from tfaip_like._loggers._tensorboard import TensorBoardLogger
 from tfaip_like._runs.history import History
 from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, OutputDir
-from tfaip_like._runs.reader import Run
+from tfaip_like._training.loggers.logged_values import LoggedEpoch
 from tfaip_like._training.reporter import Reporter
 from tfaip_like._training.selection.best_tracker import BestTracker
 from tfaip_like._training.selection.comparison import COMPARE_PREFIX, GAIN, RunComparison
@@ -29,7 +28,6 @@ class EpochRecorder:
         model: training model, for the names of the losses.
         validations: validations of the run, for their prefixes.
         best: monitored metric and its mode.
-        epochs_done: completed epochs of a resumed run.
     """
 
     def __init__(
@@ -39,7 +37,6 @@ class EpochRecorder:
         model: TrainingModel,
         validations: Validations,
         best: BestTracker,
-        epochs_done: int = 0,
     ):
         self._epochs = scenario.trainer.epochs
         self._losses = list(model.loss_trackers)
@@ -51,34 +48,28 @@ class EpochRecorder:
         compare_to = scenario.trainer.compare_to
         self._comparison = RunComparison(compare_to, best) if compare_to is not None else None
         self._reporter = Reporter(output_dir)
-        self.tensorboard = TensorBoardLogger(
-            output_dir.tensorboard if output_dir else None,
-            scenario,
-            [*self._prefixes, *([COMPARE_PREFIX] if self._comparison else [])],
-            epochs_done + 1 if epochs_done else None,
-            Run(output_dir).start_time if output_dir else None,
-        )
+
+    @property
+    def prefixes(self) -> list[str]:
+        """Return the prefixes of metrics that are not those of training."""
+        return [*self._prefixes, *([COMPARE_PREFIX] if self._comparison is not None else [])]
 
     def compare(self, row: Mapping[str, float]) -> Mapping[str, float]:
         """Return the columns of the comparison with a reference run (`--trainer.compare_to`)."""
         return self._comparison.values(row) if self._comparison is not None else {}
 
-    def record(self, row: Mapping[str, float], summaries: Summaries, is_best: bool) -> None:
+    def record(self, row: Mapping[str, float], summaries: Summaries) -> None:
         """Record an epoch.
 
         Args:
             row: row of the history.
             summaries: summaries of the validations, by prefix and name.
-            is_best: whether the epoch is the best so far.
 
         Raises:
             OSError: if the disk is full; the call may be repeated.
         """
         self.history.write_with_row(row)
         self._reporter.on_epoch_end(summaries)
-        self.tensorboard.add(row, summaries)
-        if is_best:
-            self.tensorboard.add_best(row, self._hparam_metric_names())
         self.history.rows.append(dict(row))
 
     def log(self, row: Mapping[str, float], is_improved: bool) -> None:
@@ -86,24 +77,34 @@ class EpochRecorder:
         self.epoch_ends.append(round(time.time(), 3))
         logger.info("%s%s", self._format_line(row), "  (best so far)" if is_improved else "")
 
-    def restore(self, rows: Sequence[Mapping[str, float]], best_epoch: int | None) -> None:
+    def restore(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Restore the history of a checkpoint.
 
         Args:
             rows: rows of the history.
-            best_epoch: best epoch so far, whose HPARAMS entry is written again.
         """
         self.history.restore(rows)
-        for row in self.history.rows:
-            if row["epoch"] == best_epoch:
-                self.tensorboard.add_best(row, self._hparam_metric_names())
+
+    def to_logged_epoch(
+        self, row: Mapping[str, float], step: int, is_best: bool, summaries: Summaries | None = None
+    ) -> LoggedEpoch:
+        """Return an epoch for loggers.
+
+        Args:
+            row: row of the history.
+            step: completed steps of the run.
+            is_best: whether the epoch is the best so far.
+            summaries: summaries of the validations, by prefix and name.
+        """
+        shown = {f"{prefix}{name}": each for prefix, part in (summaries or {}).items() for name, each in part.items()}
+        best = {name: row[name] for name in self._best_metric_names() if name in row}
+        return LoggedEpoch(int(row["epoch"]), step, dict(row), shown, best if is_best else None)
 
     def close(self) -> None:
         """Write what is pending, and close all files."""
-        self.tensorboard.close()
         self._reporter.close()
 
-    def _hparam_metric_names(self) -> list[str]:
+    def _best_metric_names(self) -> list[str]:
         """Return the names of the monitored metric and of all losses."""
         terms = self._losses if len(self._losses) > 1 else ()  # a single one equals the loss
         losses = [f"{prefix}{name}" for prefix in ("", *self._prefixes) for name in ("loss", *terms)]

@@ -156,7 +156,7 @@ class ResumeState:
             reset_best=self.settings.early_stopping == "fresh",
             reset_lr=self.settings.learning_rate == "fresh",
         )
-        components.recorder.restore(history, components.selection.best.epoch)
+        components.recorder.restore(history)
 
     def supersede_later_checkpoints(self, output_dir: OutputDir) -> None:
         """Move later checkpoints, and exports of abandoned epochs, to checkpoints/superseded.

@@ -162,7 +162,7 @@ def _shorten(scenario: Scenario, output_dir: Path) -> Scenario:
         sanity_check=False,
     )
     never = dataclasses.replace(scenario.early_stopping, n_to_go=0, lower_threshold=None, upper_threshold=None)
-    return validate_params(dataclasses.replace(scenario, trainer=trainer, early_stopping=never))
+    return validate_params(dataclasses.replace(scenario, trainer=trainer, early_stopping=never, loggers=[]))
 
 
 def _simulate_kill(run: OutputDir, copy: OutputDir) -> None:

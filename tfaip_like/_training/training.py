@@ -23,6 +23,7 @@ from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.epoch_end import export_last
 from tfaip_like._training.initialization.saved_weights import find_weights_file
+from tfaip_like._training.loggers.training_loggers import TrainingLoggers, check_logger_packages
 from tfaip_like._training.loop import TrainingLoop
 from tfaip_like._training.provenance import RunMetadata
 from tfaip_like._training.reporter import write_final_report
@@ -91,6 +92,7 @@ def run_training(
     scenario = _with_random_seed(scenario)
     check_resources(scenario)
     check_exporters(scenario.exporters)
+    check_logger_packages(scenario.loggers)
     _validate_referenced_runs(scenario, is_new=resume is None)
     output_dir = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
@@ -195,10 +197,32 @@ def _train(components: TrainingComponents, resume_state: ResumeState | None) -> 
     log_training_summary(components)
     if components.trainer.keep_data and components.output_dir is not None and resume_state is None:
         _write_used_data(components, components.output_dir)
+    with _make_loggers(components, resume_state) as loggers:
+        return _train_and_export(components, loggers, resume_state)
+
+
+def _make_loggers(components: TrainingComponents, resume_state: ResumeState | None) -> TrainingLoggers:
+    recorder, best_epoch = components.recorder, components.selection.best.epoch
+    history = [
+        recorder.to_logged_epoch(row, int(row["epoch"]) * components.loader.steps_per_epoch, row["epoch"] == best_epoch)
+        for row in recorder.history.rows
+    ]
+    return TrainingLoggers(
+        components.scenario,
+        components.output_dir,
+        recorder.prefixes,
+        components.interrupt,
+        history,
+        branches=resume_state is not None and resume_state.settings.epoch is not None,
+    )
+
+
+def _train_and_export(
+    components: TrainingComponents, loggers: TrainingLoggers, resume_state: ResumeState | None
+) -> TrainResult:
     try:
-        with components.recorder.tensorboard:
-            loop = TrainingLoop(components, resume_state)
-            loop.run()
+        loop = TrainingLoop(components, loggers, resume_state)
+        loop.run()
     except Interrupted:
         if rows := components.recorder.history.rows:
             logger.info("stopped after %s", pluralize(len(rows), "epoch"))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tfaip_like.params import Params
-from tfaip_like.params._base import field_types
+from tfaip_like.params._stateful import StatefulParams
 from tfaip_like.settings._interval import parse_interval
 from tfaip_like.summaries import Summary
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 Metrics = Mapping[str, float]
 
 
-class Callback(Params, abc.ABC):
+class Callback(StatefulParams, abc.ABC):
     """Base class of callbacks: override the hooks you need.
 
     A callback is chosen by flag (`--callbacks my_package:Message --callbacks.0.channel training`), in the class of a
@@ -62,10 +60,6 @@ class Callback(Params, abc.ABC):
 
     every: str = "epoch"
     """Interval of `on_step_end`: 10steps, 2epochs, 30s or 10min. By default after the last step of each epoch."""
-
-    def __init_subclass__(cls, **kwargs: Any):
-        super().__init_subclass__(**kwargs)
-        cls.__setattr__ = _set_attribute  # type: ignore[method-assign,assignment]  # that of a frozen dataclass rejects all names
 
     def check(self) -> None:
         try:
@@ -124,27 +118,3 @@ class Callback(Params, abc.ABC):
 
     def on_train_end(self, run: RunContext) -> None:
         """Run at the end of a complete training, after the last export."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for a checkpoint, as JSON values: all attributes except parameters and private ones."""
-        parameters = field_types(type(self))
-        return {name: value for name, value in vars(self).items() if name not in parameters and name[0] != "_"}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned.
-
-        Args:
-            state: JSON values.
-        """
-        for name, value in state.items():
-            setattr(self, name, value)
-
-
-def _set_attribute(callback: Callback, name: str, value: Any) -> None:
-    """Set an attribute that is not a parameter."""
-    if name in field_types(type(callback)):
-        raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
-    object.__setattr__(callback, name, value)
-
-
-Callback.__setattr__ = _set_attribute  # type: ignore[method-assign,assignment]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tfaip_like._training.callbacks.keras_callbacks import KerasCallbacks
-from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.json_files import Json
 from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.params._base import qualified_name
+from tfaip_like.params._stateful import read_state
 from tfaip_like.settings._interval import Interval, parse_interval
 
 logger = logging.getLogger(__name__)
@@ -103,10 +102,7 @@ class CallbackList:
         Raises:
             CodeError: if a state cannot be written as JSON.
         """
-        return [
-            {CLASS: qualified_name(type(callback)), STATE: _check_json(callback, callback.state_dict())}
-            for callback in self._callbacks
-        ]
+        return [{CLASS: qualified_name(type(callback)), STATE: read_state(callback)} for callback in self._callbacks]
 
     def restore(self, saved: Sequence[Mapping[str, Any]]) -> None:
         """Restore the state of a checkpoint: that of the first callback of a class is for the first of this class.
@@ -139,16 +135,3 @@ class CallbackList:
 
 def _interval_steps(interval: Interval, steps_per_epoch: int) -> int:
     return interval.steps or interval.epochs * steps_per_epoch
-
-
-def _check_json(callback: Callback, state: object) -> Json:
-    """Return the state of a callback as JSON values."""
-    try:
-        values: Json = json.loads(json.dumps(state))
-    except (TypeError, ValueError) as problem:
-        raise CodeError(
-            f"{type(callback).__name__}.state_dict: {problem}; store JSON values (numbers, strings, lists, dicts), or "
-            "begin the name of the attribute with an underscore to leave it out of checkpoints",
-            type(callback),
-        ) from problem
-    return values

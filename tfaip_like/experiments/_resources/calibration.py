@@ -212,6 +212,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
         "trainer.samples_per_epoch": samples,
         "trainer.val_every_n": min(1, get_int_parameter(batch, run, "trainer", "val_every_n") or 0),
         "early_stopping.n_to_go": 0,
+        "loggers": "[]",
     }
     words = [str(program), *(word for name, value in flags.items() for word in (f"--{name}", str(value)))]
     code = [str(batch.run_code_dir(run.name).resolve()), os.environ.get("PYTHONPATH", "")]

@@ -1,1 +1,0 @@
-"""Training loggers for external tools."""

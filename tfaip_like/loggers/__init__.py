@@ -1,0 +1,6 @@
+"""Loggers: services that get the values of a training, in addition to its run directory."""
+
+from tfaip_like.loggers._logger import LoggedRun, Logger, ParamValue, Status
+from tfaip_like.loggers._tensorboard import TensorBoard
+
+__all__ = ["LoggedRun", "Logger", "ParamValue", "Status", "TensorBoard"]
