@@ -26,7 +26,7 @@ class GivenUpError(Exception):
 
 
 class LoggerCalls:
-    """Calls of the methods of a logger, repeated while its server is away; each kind of failure is said once.
+    """Calls of the methods of a logger, repeated while its server is away; each kind of failure is reported once.
 
     Args:
         name: name of the logger.
