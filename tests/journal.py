@@ -16,7 +16,8 @@ from tfaip_like.summaries import Summary
 
 FAILURE = "JOURNAL_FAILURE"
 """Environment variable with the call that fails, and how: `log_metrics 2=kill` (the process), `after start 1=exit`,
-`log_metrics=ConnectionError` (each of them), `finish=0.5` (a pause in seconds), `finish=stop` (a signal and a pause)."""
+`log_metrics=ConnectionError` (each of them), `finish=0.5` (a pause in seconds), `finish=stop` (a signal).
+"""
 
 
 class Journal(Logger):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from tfaip_like._export.writing import write_saved_model
 from tfaip_like._user_code.code_errors import CodeError, innermost_user_frame
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.files import atomic_copy, atomic_directory
+from tfaip_like._utils.packages import require_packages
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Arrays
@@ -39,9 +39,7 @@ def check_exporters(exporters: Sequence[Exporter]) -> None:
     names: set[str] = set()
     for number, exporter in enumerate(exporters):
         flag = f"--exporters.{number} {type(exporter).__name__}"
-        missing = [name for name in exporter.required_packages if importlib.util.find_spec(name) is None]
-        if missing:
-            raise UsageError(f"{flag}: {missing[0]} is not installed; pip install '{exporter.extra or missing[0]}'")
+        require_packages(flag, exporter.required_packages, exporter.extra)
         if keras.backend.backend() != "tensorflow":
             raise UsageError(f"{flag}: requires the TensorFlow backend (--device.backend tensorflow)")
         name = _require_filename(exporter)

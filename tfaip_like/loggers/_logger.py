@@ -93,7 +93,9 @@ class Logger(StatefulParams, abc.ABC):
     plugin_group = "tfaip_like.loggers"
 
     required_packages: ClassVar[tuple[str, ...]] = ()
-    """Packages that must be installed, which are imported in `start`."""
+    """Modules that `start` imports; training does not start if one is not installed."""
+    extra: ClassVar[str] = ""
+    """What to install if one is missing; by default its name."""
 
     foreign_name_hints = {
         **dict.fromkeys(("log_hyperparams", "log_hparams", "log_config"), "override `log_params`"),

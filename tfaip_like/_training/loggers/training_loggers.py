@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import logging
 import time
 from collections import deque
@@ -18,9 +17,10 @@ from tfaip_like._runs.run_files import RunInfo
 from tfaip_like._training.loggers.logged_runs import LoggedRuns
 from tfaip_like._training.loggers.logged_values import LoggedEpoch, collect_hyperparameters
 from tfaip_like._training.loggers.logger_thread import LoggerThread
-from tfaip_like._utils.errors import Interrupted, UsageError
+from tfaip_like._utils.errors import Interrupted
 from tfaip_like._utils.escaping import shell_join
 from tfaip_like._utils.interruption import InterruptFlag
+from tfaip_like._utils.packages import require_packages
 from tfaip_like.loggers import LoggedRun, Logger, ParamValue, Status, TensorBoard
 from tfaip_like.scenario import Scenario
 
@@ -171,13 +171,7 @@ def check_logger_packages(loggers: Sequence[Logger]) -> None:
         UsageError: names the logger and the missing package.
     """
     for number, each in enumerate(loggers):
-        for package in each.required_packages:
-            spec = importlib.util.find_spec(package)
-            if spec is None or spec.origin is None:  # the latter: a folder of this name, as wandb creates
-                raise UsageError(
-                    f"--loggers.{number} {type(each).__name__}: {package} is not installed; "
-                    f"pip install 'tfaip_like[{package}]'"
-                )
+        require_packages(f"--loggers.{number} {type(each).__name__}", each.required_packages, each.extra)
 
 
 def _is_in_run_directory(configured: Logger) -> bool:
