@@ -12,9 +12,12 @@ EXTRAS = {
     "parquet": ["pyarrow>=16"],
     "jax": ["jax"],
     "litert": ["ai-edge-litert"],
+    "mlflow": ["mlflow"],
     "onnx": ["onnx", "onnxruntime", "tf2onnx"],
     "search": ["optuna"],
     "torch": ["torch"],
+    "trackio": ["trackio"],
+    "wandb": ["wandb"],
 }
 
 

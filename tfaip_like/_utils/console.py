@@ -18,6 +18,7 @@ from tfaip_like._utils.progress_bar import write_above_bars
 LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 NOISY_LIBRARIES = (
     *("tensorflow", "absl", "jax", "jaxlib", "tf2onnx", "h5py", "matplotlib", "PIL", "numba", "fsspec"),
+    *("mlflow", "alembic", "sqlalchemy", "git", "wandb", "trackio"),
     *("urllib3", "httpx", "httpcore", "asyncio", "botocore", "boto3", "s3transfer"),
 )
 """Libraries with verbose logs; only their warnings are shown, everything on level debug."""

@@ -25,7 +25,7 @@ def require_packages(flag: str, names: Sequence[str], extra: str = "") -> None:
 
 
 def _is_installed(name: str) -> bool:
-    """Return whether a module is found; a directory of its name, such as wandb/ in the current folder, does not count."""
+    """Return whether a module is found; any directory of its name (`wandb/` in the current one) does not count."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is not None:
         return spec is not None
