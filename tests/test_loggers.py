@@ -47,7 +47,7 @@ class Shown(Largest):
 
 
 class Counting(Callback):
-    """Logs a value of its own."""
+    """Logs a further value."""
 
     def on_epoch_end(self, run: RunContext, metrics: Mapping[str, float]) -> None:
         run.log("twice", 2 * run.epoch)
@@ -409,7 +409,7 @@ def test_a_missing_package_is_named_before_the_training(tmp_path: Path) -> None:
         train(small(tmp_path / "run", loggers=[NeedsAPackage()]))
 
 
-def test_a_folder_of_the_name_of_a_package_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_with_the_name_of_a_package_is_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / NeedsAPackage.required_packages[0]).mkdir()  # as wandb/ in the current folder
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UsageError, match="is not installed"):

@@ -90,7 +90,7 @@ class MLflow(Logger):
             logger.info("logger MLflow: %s/#/experiments/%s/runs/%s", where, experiment, self.run_id)
 
     def _find_server(self, previous: str | None) -> str:
-        """Return the URI of the server; a relative path is that of the start of the run, wherever it is resumed."""
+        """Return the URI of the server; a relative path is resolved once, when the run starts."""
         uri = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
         path = uri.removeprefix(SQLITE)
         if not uri.startswith(SQLITE) or path.startswith("/"):

@@ -27,8 +27,8 @@ class TensorBoard(Logger):
     """TensorBoard event files; those in the run directory are always written.
 
     Example:
-        >>> TensorBoard(log_dir="/shared/tensorboard").log_dir
-        PosixPath('/shared/tensorboard')
+        >>> TensorBoard(log_dir="/shared/tensorboard")
+        TensorBoard(log_dir='/shared/tensorboard')
     """
 
     log_dir: Path | None = None
