@@ -86,8 +86,9 @@ class Small(Scenario):
     data: Data = Points()
     model: Model = Line()
     evaluator: Evaluator | None = Largest()
-    # Compiling takes longer than all steps here; tests of exactness ask for XLA (`jit_compile` None, the usual).
-    trainer: Trainer = Trainer(epochs=3, random_seed=7, jit_compile=False)
+    # Compiling takes longer than all steps here; tests of exactness ask for XLA (`jit_compile` None, the usual). The
+    # sanity check takes a third of the time; its tests and the shipped scenarios run it.
+    trainer: Trainer = Trainer(epochs=3, random_seed=7, jit_compile=False, sanity_check=False)
     train: TrainLoaderSettings = TrainLoaderSettings(batch_size=8)
     val: ValLoaderSettings = ValLoaderSettings(batch_size=32)
 

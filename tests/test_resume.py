@@ -134,7 +134,7 @@ def test_a_signal_during_the_sanity_check_of_a_resumed_run_changes_no_state(
             os.kill(os.getpid(), signal.SIGTERM)
         phases.append(phase)
 
-    scenario = everything(copy)
+    scenario = everything(copy, trainer={"sanity_check": True})
     with pytest.raises(Interrupted):
         run_training(scenario, configure_devices(scenario.device), Resume(), phase_hook=stop_in_first_validation)
     assert "step" not in phases
@@ -697,7 +697,7 @@ def with_mistake(folder: Path, mistake: Path, **trainer: Any) -> Small:
 def test_a_mistake_in_an_evaluator_is_found_before_the_first_step(tmp_path: Path) -> None:
     (tmp_path / "mistake").touch()
     with pytest.raises(ZeroDivisionError) as raised:
-        train(with_mistake(tmp_path / "run", tmp_path / "mistake"))
+        train(with_mistake(tmp_path / "run", tmp_path / "mistake", sanity_check=True))
     assert "--trainer.sanity_check false skips it" in raised.value.__notes__[0]
     assert not list((tmp_path / "run" / "checkpoints").glob("epoch_*"))
     assert not list((tmp_path / "run").glob(".best.*"))
@@ -708,7 +708,7 @@ def test_an_exception_after_the_steps_of_an_epoch_does_not_lose_the_epoch(tmp_pa
     train(with_mistake(tmp_path / "reference", mistake))
     mistake.touch()
     with pytest.raises(ZeroDivisionError) as raised:
-        train(with_mistake(tmp_path / "run", mistake, sanity_check=False))
+        train(with_mistake(tmp_path / "run", mistake))
     assert list_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position == Position(0, 12)
     assert (
         raised.value.__notes__[0] == f"Run `resume-training {tmp_path / 'run'}` to continue after step 12 of epoch 1."

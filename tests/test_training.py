@@ -470,7 +470,7 @@ def test_a_debugger_can_step_through_a_training() -> None:
             seen.append(float(ops.sum(outputs["sum"])))  # only eager tensors have a value
             return super().loss(inputs, targets, outputs)
 
-    train(small(model=Looks(), trainer={"force_eager": True, "epochs": 1, "jit_compile": None}))
+    train(small(model=Looks(), trainer={"force_eager": True, "epochs": 1, "sanity_check": True, "jit_compile": None}))
     assert len(seen) == 2 + 1 + 12 + 4  # two sizes of batches, the sanity check, the steps, the validation
 
 
