@@ -23,7 +23,13 @@ from tfaip_like.params._docs import field_docs
 from tfaip_like.params._files import read_param_file, write_params
 from tfaip_like.params._flags import settings_from_flags, tokenize
 from tfaip_like.params._formatting import format_value
-from tfaip_like.params._help import complete_words, format_help, format_resolved_params, format_search_results
+from tfaip_like.params._help import (
+    complete_words,
+    format_groups,
+    format_resolved_params,
+    format_search_results,
+    group_flags,
+)
 from tfaip_like.params._python_names import errors_name_arguments, flags_to_arguments
 from tfaip_like.params._tree import diff_params, iter_leaves, non_default_flags, validate_params
 from tfaip_like.params._values import decode_value, encode_value, parse_value
@@ -406,7 +412,7 @@ def test_the_difference_of_two_trees_lists_flags() -> None:
 
 
 def test_help_has_every_flag_its_value_and_its_text() -> None:
-    text = format_help(Root(part=Large()))
+    text = format_groups(group_flags(Root(part=Large())).values())
     for expected in (
         "--count INT  [1]",
         "How many.",

@@ -210,7 +210,7 @@ MISTAKES = {
         says="--trainer.val-every-n: unknown flag; did you mean --trainer.val_every_n?",
     ),
     "nonsense flag": Mistake(
-        flags="--quux 3", says="--quux: unknown flag; --help lists all flags, --help WORD searches them"
+        flags="--quux 3", says="--quux: unknown flag; --help all lists all flags, --help WORD searches them"
     ),
     "flag with one dash": Mistake(
         flags="-epochs 3", says="-epochs: flags begin with two dashes; did you mean --epochs?"

@@ -85,6 +85,21 @@ class Scenario(Params):
     """Flags that the parts of a model name set in `experiments generate --models`: `--models Classifier.CNN=10` runs
     `--model Classifier --model.graph CNN` ten times."""
 
+    common_flags: ClassVar[tuple[str, ...]] = (
+        "trainer.output_dir",
+        "trainer.epochs",
+        "train.lists",
+        "val.lists",
+        "train.batch_size",
+        "optimizer",
+        "learning_rate",
+        "learning_rate.lr",
+        "early_stopping.n_to_go",
+        "warmstart.model",
+        "device.gpus",
+    )
+    """Flags that `--help` lists after those of model, data and evaluator; the others are listed by group on request."""
+
     data: Annotated[Data, AffectsTrainingSamples(True)]
     """Sources and processors of the samples."""
 

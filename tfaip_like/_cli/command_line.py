@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from tfaip_like._cli.command import print_version
 from tfaip_like._cli.completion import COMPLETE_FLAG, make_completion_script
+from tfaip_like._cli.pager import echo_paged
 from tfaip_like._user_code.importing import NoSuchModuleError
 from tfaip_like._user_code.trust import TRUST_FLAG, TRUST_HELP, UntrustedCodeError, allow_untrusted_code
 from tfaip_like._utils.console import echo
@@ -21,10 +23,13 @@ from tfaip_like.params._files import read_param_file
 from tfaip_like.params._flags import Flag, settings_from_flags, tokenize
 from tfaip_like.params._help import (
     complete_words,
-    format_help,
+    format_groups,
+    format_overview,
     format_resolved_params,
     format_search_results,
+    group_flags,
     wrap_paragraphs,
+    wrap_terms,
 )
 from tfaip_like.params._schema import json_schema
 
@@ -32,7 +37,7 @@ ParamFiles = Mapping[str, dict[str, Json]]
 """Contents of parameter files by path."""
 
 COMMON_FLAGS = {
-    "help": "--help [WORD]      show all flags, or those about WORD",
+    "help": "--help [WORD]      show an overview, the flags of a group, all flags, or those about WORD",
     "show": "--show             print every value with its origin and exit",
     "schema": "--schema           print the JSON Schema of parameter files (for editors) and exit",
     "params": "--params FILE ...  read parameters from JSON or YAML files; flags take precedence",
@@ -40,6 +45,17 @@ COMMON_FLAGS = {
     "completion": "--completion SHELL print a script for bash, zsh or fish that completes flags",
 }
 """Flags of every command, with their lines of the help. `Command.read` handles them."""
+ALL_FLAGS = "all"
+"""Value of `--help` that lists all flags."""
+MAX_LISTED_FLAGS = 40
+"""Number of flags up to which `--help` lists all of them."""
+TERM_WIDTH = 19
+"""Column of the explanations of common flags."""
+HOW_TO_READ = (
+    "Current values are in [brackets]. List flags take several values; flags may be given in any order. To see the "
+    "flags of another choice, add it: --FLAG CHOICE --help."
+)
+HOW_TO_SEE_MORE = "--help GROUP lists the flags of a group, --help all those of all groups, --help WORD searches them."
 _COMMON_SWITCHES = ("version", "show")
 """Common flags without a value."""
 _TRUST_SWITCH = {TRUST_FLAG.removeprefix("--"): TRUST_HELP}
@@ -156,6 +172,14 @@ class Command(ABC):
         """Return the introduction of the help and the groups of flags that it leaves out."""
         return self.purpose, ()
 
+    def overview(self, tree: Params) -> tuple[Collection[str], Collection[str]]:
+        """Return the groups of flags that --help lists, and the common flags of other groups.
+
+        Args:
+            tree: parameter tree.
+        """
+        return (), ()
+
     def read(self, argv: Sequence[str]) -> ParsedCommandLine | None:
         """Parse a command line.
 
@@ -180,7 +204,7 @@ class Command(ABC):
         line = self._parse(words, flags, common)
         with allow_untrusted_code(line.is_trusting):
             if "help" in common:
-                echo(self._format_help(line))
+                echo_paged(self._format_help(line))
             elif "show" in common:
                 echo(self._format_values(line))
             elif "schema" in common:
@@ -242,19 +266,25 @@ class Command(ABC):
             note = f"\n\nThe flags of its scenario are not shown. {error}"
         else:
             tree, note = cast(Params, self.resolve(line, defaults).tree), ""
-        if search_words:
-            return format_search_results(tree, search_words[0]) + note
-        return self._format_all_flags(line.words, tree) + note
-
-    def _format_all_flags(self, words: Sequence[str], tree: Params) -> str:
-        usage = " ".join(filter(None, [self.program, *(words or [self.placeholder]), "[--FLAG VALUE ...]"]))
         introduction, hidden_groups = self.describe(tree)
-        own_flags = "\n".join(f"  {text}" for text in self._own_flags.values())
-        return (
-            f"{usage}\n\n{wrap_paragraphs(introduction)}\n\n{own_flags}\n\n"
-            "Current values are in [brackets]. List flags take several values; flags may be given in any order.\n\n"
-            f"{format_help(tree, exclude=hidden_groups)}"
-        )
+        groups = group_flags(tree, exclude=hidden_groups)
+        topic = search_words[0] if search_words else ""
+        if topic in groups and topic:
+            return groups[topic].format() + note
+        if topic and topic != ALL_FLAGS:
+            return format_search_results(tree, topic) + note
+        words = map(shlex.quote, line.words) if line.words else filter(None, [self.placeholder])
+        shows_all = topic == ALL_FLAGS or sum(len(group.leaves) for group in groups.values()) <= MAX_LISTED_FLAGS
+        flags = format_groups(groups.values()) if shows_all else format_overview(groups, *self.overview(tree))
+        parts = [
+            " ".join([self.program, *words, "[--FLAG VALUE ...]"]),
+            wrap_paragraphs(introduction),
+            wrap_paragraphs(HOW_TO_READ),
+            flags,
+            wrap_terms(self._own_flags.values(), TERM_WIDTH),
+            *([] if shows_all else [wrap_paragraphs(HOW_TO_SEE_MORE)]),
+        ]
+        return "\n\n".join(filter(None, parts)) + note
 
     def _complete(self, words: Sequence[str]) -> list[str]:
         """Return the candidates for the last of `words`; none if those before it are invalid."""
@@ -262,9 +292,11 @@ class Command(ABC):
             before, flags = tokenize(words[:-1])
             flags = [flag for flag in flags if flag.words]
             line = self._parse(before, flags, self._common_flags(flags))
-            tree = self.resolve(line, self.load_defaults(line, is_text_only=True)).tree
+            tree = cast(Params, self.resolve(line, self.load_defaults(line, is_text_only=True)).tree)
         except UsageError:
             return []
+        if words[-2:-1] == ["--help"]:
+            return [topic for topic in (ALL_FLAGS, *group_flags(tree)) if topic and topic.startswith(words[-1])]
         own_flags = [f"--{name}" for name in self._own_flags if words and f"--{name}".startswith(words[-1])]
         return [*own_flags, *complete_words(tree, list(words))]
 

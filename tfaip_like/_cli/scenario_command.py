@@ -28,6 +28,9 @@ from tfaip_like.params._resources import resolve_resource_paths
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
 
+OWN_GROUPS = ("model", "data", "evaluator")
+"""Groups of flags that depend on the scenario."""
+
 
 @dataclass(frozen=True)
 class ParsedScenario:
@@ -125,8 +128,14 @@ class ScenarioCommand(Command):
         cls = self._scenario_class(tree)
         if cls is Scenario:
             hint = f"With {self.placeholder}, the flags of its data, model and evaluator are listed too."
-            return f"{self.purpose}\n{hint}", ("data", "model", "evaluator")
+            return f"{self.purpose}\n{hint}", OWN_GROUPS
         return f"{self.purpose}\n{cls.__name__}: {class_summary(cls)}", ()
+
+    def overview(self, tree: Params) -> tuple[Collection[str], Collection[str]]:
+        """Return the groups of the command and of the scenario itself, and the flags that most trainings set."""
+        cls = self._scenario_class(tree)
+        own_groups = [name for name in field_types(cls) if name not in field_types(Scenario)]
+        return [*([self.group] if self.options else []), *OWN_GROUPS, *own_groups], cls.common_flags
 
     def _load_scenario_class(self, line: ParsedCommandLine, is_text_only: bool) -> type[Scenario]:
         if len(line.words) > 1:

@@ -15,6 +15,7 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_types
 from tfaip_like.params._flags import Flag
+from tfaip_like.params._help import wrap_paragraphs, wrap_terms
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ def run_subcommand(program: str, purpose: str, subcommands: Sequence[Subcommand]
     if name in by_name:
         by_name[name](program, words)
     elif name in ("--help", "-h"):
-        rows = "\n".join(f"  {command.name:<9} {command.purpose}" for command in subcommands)
-        echo(f"{program} COMMAND ...\n\n{purpose}\n\n{rows}\n\n{program} COMMAND --help shows the flags of each.")
+        rows = wrap_terms((f"{command.name:<9} {command.purpose}" for command in subcommands), width=10)
+        hint = f"{program} COMMAND --help shows the flags of each."
+        echo(f"{program} COMMAND ...\n\n{wrap_paragraphs(purpose)}\n\n{rows}\n\n{hint}")
     elif name == "--version":
         print_version(program)
     elif name == "--completion":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import textwrap
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tfaip_like._utils.terminal import DEFAULT_COLUMNS
 from tfaip_like.params._apply import ResolvedParams
 from tfaip_like.params._base import REQUIRED, ParamPath, ParamsBase, default_instance, get_search_words
 from tfaip_like.params._docs import class_summary, field_docs
@@ -14,33 +16,90 @@ from tfaip_like.params._formatting import format_flag, format_value
 from tfaip_like.params._suggest import iter_other_variants
 from tfaip_like.params._tree import Leaf, iter_leaves, path_to_flag
 from tfaip_like.params._types import is_optional, params_classes, sequence_item_type, type_choices, type_metavar
-from tfaip_like.params._variants import available_variants, pending_plugins, variant_names
+from tfaip_like.params._variants import available_variants, is_abstract, pending_plugins, variant_names
 
 INDENT = "      "
 
 
-def format_help(tree: ParamsBase, exclude: Container[str] = ()) -> str:
-    """Format all flags of a tree in groups: plain flags of the root first, then one group per root field.
+@dataclass
+class FlagGroup:
+    """Flags of a root field of a tree."""
+
+    name: str
+    """Name of the field; empty for the plain fields of the root."""
+    title: str = ""
+    leaves: list[Leaf] = field(default_factory=list)
+
+    def format(self) -> str:
+        """Format all flags of the group."""
+        title = _wrap_lines(f"{self.name}: {self.title}") if self.name else []
+        return "\n".join([*title, *(line for leaf in self.leaves for line in _format_flag_help(leaf))])
+
+
+def group_flags(tree: ParamsBase, exclude: Container[str] = ()) -> dict[str, FlagGroup]:
+    """Return the flags of a tree by group, the plain flags of the root first.
 
     Args:
         tree: parameter tree.
         exclude: names of root fields to omit.
     """
-    groups: dict[str, list[Leaf]] = {}
+    groups = {"": FlagGroup("")}
     for leaf in iter_leaves(tree):
-        if leaf.path[0] in exclude:
+        name = leaf.path[0]
+        if name in exclude:
             continue
-        root_is_plain = len(leaf.path) == 1 and not leaf.is_variant
-        groups.setdefault("" if root_is_plain else leaf.path[0], []).append(leaf)
-    return "\n\n".join(_format_group(name, groups[name]) for name in sorted(groups, key=lambda name: name != ""))
+        if len(leaf.path) == 1 and _classes(leaf):
+            summary = class_summary(type(leaf.value)) if isinstance(leaf.value, ParamsBase) else ""
+            groups[name] = FlagGroup(name, field_docs(leaf.owner).get(name) or summary)
+        if not _has_single_choice(leaf):
+            groups.get(name, groups[""]).leaves.append(leaf)
+    return {name: group for name, group in groups.items() if group.leaves}
 
 
-def _format_group(name: str, group: list[Leaf]) -> str:
-    leaf = group[0]
-    title = class_summary(type(leaf.value)) if isinstance(leaf.value, ParamsBase) else ""
-    lines = [f"{name}: {field_docs(leaf.owner).get(name) or title}"] if name else []
-    lines += [text for leaf in group if not _has_single_choice(leaf) for text in _format_flag_help(leaf)]
-    return "\n".join(lines)
+def format_groups(groups: Iterable[FlagGroup]) -> str:
+    """Format all flags of some groups."""
+    return "\n\n".join(group.format() for group in groups)
+
+
+def format_overview(groups: Mapping[str, FlagGroup], shown: Collection[str], common: Collection[str]) -> str:
+    """Format the flags that are specific to a tree and those that everyone needs, and list the groups of the others.
+
+    Args:
+        groups: all groups.
+        shown: names of the groups that are specific to the tree, without the flags that all classes of a kind have.
+        common: flags that everyone needs, without dashes.
+    """
+    listed = [_without_inherited(groups[name]) for name in shown if name in groups]
+    flags = {leaf.flag.removeprefix("--"): leaf for group in groups.values() for leaf in group.leaves}
+    listed.append(FlagGroup("common", "flags that most runs set", [flags[flag] for flag in common if flag in flags]))
+    known = {leaf.flag for group in listed for leaf in group.leaves}
+    others = [
+        FlagGroup(group.name, group.title, leaves)
+        for group in groups.values()
+        if (leaves := [leaf for leaf in group.leaves if leaf.flag not in known])
+    ]
+    further = ["further flags, by group:", *_format_group_list(others)]
+    return "\n\n".join([format_groups(group for group in listed if group.leaves), "\n".join(further)])
+
+
+def _without_inherited(group: FlagGroup) -> FlagGroup:
+    """Return a group without the flags that an abstract class of this package declares, such as those of any model."""
+    return FlagGroup(group.name, group.title, [leaf for leaf in group.leaves if not _is_inherited(leaf)])
+
+
+def _is_inherited(leaf: Leaf) -> bool:
+    name = leaf.path[-1]
+    declaring = next((cls for cls in leaf.owner.__mro__ if name in inspect.get_annotations(cls)), leaf.owner)
+    return declaring.__module__.startswith(f"{__name__.partition('.')[0]}.") and is_abstract(declaring)
+
+
+def _format_group_list(groups: Sequence[FlagGroup]) -> list[str]:
+    width = max(len(group.name) for group in groups)
+    lines = []
+    for group in groups:
+        head = f"  {group.name:<{width}}  {len(group.leaves):>2}  "
+        lines.append(head + textwrap.shorten(group.title, _line_width() - len(head), placeholder=" ..."))
+    return lines
 
 
 def _has_single_choice(leaf: Leaf) -> bool:
@@ -59,30 +118,49 @@ def _format_flag_help(leaf: Leaf) -> list[str]:
     words = format_value(leaf.type, leaf.value) if leaf.value or not isinstance(leaf.value, (list, dict)) else ""
     value = "(required)" if leaf.value is REQUIRED else f"[{words}]"
     head = f"  {leaf.flag} {type_metavar(leaf.type)}  {value}"
-    lines = [head] if len(head) <= _line_width() else textwrap.wrap(head, _line_width(), subsequent_indent=INDENT)
+    lines = [head] if len(head) <= _line_width() else _wrap_head(head)
     text = _field_doc(leaf)
     if leaf.is_variant and len(leaf.path) == 1:
         text = ""  # shown as the title of the group
     if isinstance(leaf.value, ParamsBase) and len(variant_names(*_classes(leaf))) > 1:
-        text = f"{text} Run {leaf.flag} NAME --help to list the flags of another choice.".strip()
         chosen = class_summary(type(leaf.value))
-        text = f"{text} {type(leaf.value).__name__}: {chosen}" if chosen else text
+        text = f"{text} {type(leaf.value).__name__}: {chosen}".strip() if chosen else text
     if plugins := pending_plugins(*_classes(leaf)):
         text = f"{text} Plug-ins: {', '.join(f'{plugin.name} ({plugin.package})' for plugin in plugins)}.".strip()
     return lines + _wrap(text)
+
+
+def _wrap_head(head: str) -> list[str]:
+    return textwrap.wrap(head, _line_width(), subsequent_indent=INDENT, break_on_hyphens=False)
 
 
 def _wrap(text: str) -> list[str]:
     return textwrap.wrap(text, _line_width(), initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False)
 
 
+def wrap_terms(lines: Iterable[str], width: int) -> str:
+    """Return lines of a term and its explanation, wrapped at the width of the help.
+
+    Args:
+        lines: lines such as `"--show             print every value"`.
+        width: column at which the explanations begin.
+    """
+    indent = " " * (2 + width)
+    wrapped = (textwrap.fill(f"  {line}", _line_width(), subsequent_indent=indent) for line in lines)
+    return "\n".join(wrapped)
+
+
 def wrap_paragraphs(text: str) -> str:
     """Return a text whose lines are wrapped at the width of the help."""
-    return "\n".join(textwrap.fill(line, _line_width(), break_on_hyphens=False) for line in text.splitlines())
+    return "\n".join("\n".join(_wrap_lines(line)) for line in text.splitlines())
+
+
+def _wrap_lines(text: str) -> list[str]:
+    return textwrap.wrap(text, _line_width(), break_on_hyphens=False)
 
 
 def _line_width() -> int:
-    return min(shutil.get_terminal_size((100, 24)).columns, 120)
+    return min(shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns, 120)
 
 
 # Search.
@@ -142,7 +220,7 @@ def format_search_results(tree: ParamsBase, word: str) -> str:
     """Format the output of `--help WORD`."""
     matches = search_flags(tree, word)
     if not matches:
-        return f"no flags match {word!r}; run --help to list all"
+        return f"no flags match {word!r}; run --help all to list all flags"
     lines: list[str] = []
     for match in matches:
         lines += _format_flag_help(match.leaf)

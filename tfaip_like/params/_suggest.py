@@ -36,7 +36,7 @@ def suggest_flag(root: ParamsBase, path: ParamPath) -> str:
         for leaf in iter_leaves(default_instance(cls), here):
             if leaf.path[-1] == path[-1]:
                 return f"unknown flag; did you mean {leaf.flag} (of {cls.__name__})?"
-    return "unknown flag; --help lists all flags, --help WORD searches them"
+    return "unknown flag; --help all lists all flags, --help WORD searches them"
 
 
 def _find_by_search_word(root: ParamsBase, path: ParamPath) -> list[str]:
