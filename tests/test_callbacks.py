@@ -20,7 +20,7 @@ from conftest import Run, slow
 from small import Line, Points, Small, small
 from stopping import differences
 
-from tfaip_like import Interrupted, Mode, UsageError, keras, load_predictor, train
+from tfaip_like import ArraySource, Interrupted, Mode, UsageError, keras, load_predictor, train
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.run_files import read_history
 from tfaip_like._training.checkpointing.checkpoints import Position, list_checkpoints
@@ -286,6 +286,8 @@ def fit_history(callback: Any) -> list[dict[str, float]]:
     seed_everything(7)
     data, model = Points(), Line(dropout=0.0)
     loader = open_training(data, data.source(Mode.TRAIN), TrainLoaderSettings(batch_size=8), None, 7)
+    validation = data.source(Mode.EVALUATE)
+    assert isinstance(validation, ArraySource)
     network = build_networks(model, data).training
     wrapped = keras.Model(network.inputs, network.outputs[0])
     wrapped.compile(keras.optimizers.Adam(0.001), loss=lambda y, p: (y - p) ** 2, jit_compile=False)
@@ -296,7 +298,15 @@ def fit_history(callback: Any) -> list[dict[str, float]]:
         for batch in batches:
             yield batch.inputs["x"], batch.targets["y"]
 
-    wrapped.fit(generate(), epochs=2, steps_per_epoch=STEPS_PER_EPOCH, verbose=0, callbacks=[callback])
+    wrapped.fit(
+        generate(),
+        epochs=2,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        validation_data=(validation.inputs["x"], validation.targets["y"]),
+        validation_batch_size=32,
+        verbose=0,
+        callbacks=[callback],
+    )
     return [{"loss": loss} for loss in wrapped.history.history["loss"]]
 
 
@@ -320,8 +330,21 @@ class Hooks(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.calls.append(("batch end", batch, pytest.approx(float(logs["loss"]), rel=1e-5)))
 
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.calls.append(("test begin",))
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.calls.append(("test batch begin", batch))
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.calls.append(("test batch end", batch, pytest.approx(float(logs["loss"]), rel=1e-5)))
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self.calls.append(("test end", pytest.approx(float(logs["loss"]), rel=1e-5)))
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.calls.append(("epoch end", epoch, pytest.approx(float(logs["loss"]), rel=1e-5)))
+        losses = [pytest.approx(float(logs[name]), rel=1e-5) for name in ("loss", "val_loss") if name in logs]
+        self.calls.append(("epoch end", epoch, *losses))
 
     def on_train_end(self, logs: Any = None) -> None:
         self.calls.append(("train end",))
@@ -329,8 +352,8 @@ class Hooks(keras.callbacks.Callback):  # type: ignore[misc]
 
 def deterministic(**trainer: Any) -> Small:
     """Return a training that plain Keras can repeat."""
-    settings = {"epochs": 2, "steps_per_execution": 1, "val_every_n": 0, **trainer}
-    return small(model=Line(dropout=0.0), data=Points(validation=False), evaluator=None, trainer=settings)
+    settings = {"epochs": 2, "steps_per_execution": 1, **trainer}
+    return small(model=Line(dropout=0.0), evaluator=None, trainer=settings)
 
 
 def test_a_keras_callback_sees_the_calls_and_values_of_fit() -> None:
@@ -338,6 +361,16 @@ def test_a_keras_callback_sees_the_calls_and_values_of_fit() -> None:
     train(deterministic(), callbacks=[ours])
     fit_history(theirs)
     assert ours.calls == theirs.calls
+    assert [call[:2] for call in ours.calls if call[0].startswith("test")][:5] == [
+        *(("test begin",), ("test batch begin", 0), ("test batch end", 0)),
+        *(("test batch begin", 1), ("test batch end", 1)),
+    ]
+
+
+def test_a_keras_callback_does_not_see_load_and_validate() -> None:
+    hooks = Hooks()
+    train(deterministic(lav_every_n=1, val_every_n=2), callbacks=[hooks])
+    assert [call[0] for call in hooks.calls].count("test begin") == 1
 
 
 def test_a_keras_callback_sees_the_last_step_of_each_execution() -> None:

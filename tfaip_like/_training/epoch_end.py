@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 
 from tfaip_like._training.callbacks.run_context import TrainingContext
+from tfaip_like._training.callbacks.validation_observer import ValidationObserver
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.exports import exported_weights
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers
@@ -19,6 +20,7 @@ from tfaip_like._training.validation.validation import Validation
 from tfaip_like._training.validation.validations import Summaries
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.processes import resident_memory_mb
+from tfaip_like.evaluation._evaluation import EvaluationResult
 
 
 class EpochEnd:
@@ -77,16 +79,27 @@ class EpochEnd:
         if not pending:
             return
         components = self.components
-        components.callbacks.call("on_validation_begin", self.context)
         metrics: dict[str, float] = {}
         for validation in pending:
-            with components.progress.measure_validation(validation.prefix):
-                evaluation = validation()
+            evaluation = self._run(validation)
             metrics |= evaluation.numbers
             summaries[validation.prefix] = evaluation.summaries
         row |= metrics
         shown = {f"{each.prefix}{name}": value for each in pending for name, value in summaries[each.prefix].items()}
         components.callbacks.call("on_validation_end", self.context, metrics, shown)
+
+    def _run(self, validation: Validation | LavValidation) -> EvaluationResult:
+        """Run a validation with its progress bar; Keras callbacks see that of the network."""
+        components = self.components
+        callbacks = components.callbacks if isinstance(validation, Validation) else None
+        with components.progress.measure_validation(validation.prefix, validation.loader.num_batches) as set_done:
+            observer = ValidationObserver(set_done, self.context, callbacks)
+            if callbacks is not None:
+                callbacks.call_keras("on_test_begin", self.context)
+            evaluation = validation(observer=observer)
+            if callbacks is not None:
+                callbacks.call_keras("on_test_end", self.context, evaluation.numbers)
+        return evaluation
 
     def _measurements(self, result: EpochResult) -> dict[str, float]:
         """Return the learning rate, throughput and memory."""

@@ -56,10 +56,20 @@ class CallbackList:
             if hasattr(callback, hook):
                 self._call(callback, hook, run, *args)
 
+    def call_keras(self, hook: str, run: RunContext, *args: Any) -> None:
+        """Run a hook that only Keras callbacks have.
+
+        Args:
+            hook: name of the method of `KerasCallbacks`.
+            run: view of the training.
+            args: further arguments of the method.
+        """
+        if self._keras_callbacks is not None:
+            self._call(self._keras_callbacks, hook, run, *args)
+
     def on_execution_begin(self, run: RunContext) -> None:
         """Run the hooks of Keras callbacks before a batch."""
-        if self._keras_callbacks is not None:
-            self._call(self._keras_callbacks, "on_execution_begin", run)
+        self.call_keras("on_execution_begin", run)
 
     def on_execution_end(self, run: RunContext, read_metrics: Callable[[], Mapping[str, float]]) -> None:
         """Run `on_step_end` of the callbacks that are due, and the hooks of Keras callbacks after a batch.
@@ -76,8 +86,7 @@ class CallbackList:
         metrics = read_metrics() if due else {}
         for callback in due:
             self._call(callback, "on_step_end", run, metrics)
-        if self._keras_callbacks is not None:
-            self._call(self._keras_callbacks, "on_execution_end", run, read_metrics)
+        self.call_keras("on_execution_end", run, read_metrics)
 
     def _is_due(self, number: int, run: RunContext) -> bool:
         interval = self._intervals[number]

@@ -44,7 +44,8 @@ class KerasCallbacks:
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), add_history=False, model=model, verbose=0, epochs=epochs, steps=steps_per_epoch
         )
-        self._has_batch_hooks = any(map(_has_batch_hook, callbacks))
+        self._has_batch_hooks = _override_any(callbacks, _TRAIN_BATCH_HOOKS)
+        self._has_test_batch_hooks = _override_any(callbacks, _TEST_BATCH_HOOKS)
         self._last_logs: Logs = {}
         model.stop_training = False
 
@@ -66,14 +67,25 @@ class KerasCallbacks:
         if self._has_batch_hooks:
             self._call(run, "on_train_batch_end", (run.step - 1) % run.steps_per_epoch, dict(read_metrics()))
 
-    def on_validation_begin(self, run: TrainingContext) -> None:
+    def on_test_begin(self, run: TrainingContext) -> None:
         """Call `on_test_begin`."""
         self._call(run, "on_test_begin")
 
-    def on_validation_end(self, run: TrainingContext, metrics: Mapping[str, float], summaries: Any) -> None:
+    def on_test_batch_begin(self, run: TrainingContext, number: int) -> None:
+        """Call `on_test_batch_begin` with the batch, from 0."""
+        if self._has_test_batch_hooks:
+            self._call(run, "on_test_batch_begin", number)
+
+    def on_test_batch_end(
+        self, run: TrainingContext, number: int, read_metrics: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """Call `on_test_batch_end` with the averages over the batches so far."""
+        if self._has_test_batch_hooks:
+            self._call(run, "on_test_batch_end", number, dict(read_metrics()))
+
+    def on_test_end(self, run: TrainingContext, metrics: Mapping[str, float]) -> None:
         """Call `on_test_end` with the metrics of the validation data, without prefix."""
-        names = [name for name in metrics if name.startswith("val_")]
-        self._call(run, "on_test_end", {name.removeprefix("val_"): metrics[name] for name in names})
+        self._call(run, "on_test_end", {name.removeprefix("val_"): value for name, value in metrics.items()})
 
     def on_epoch_end(self, run: TrainingContext, metrics: Mapping[str, float]) -> None:
         """Call `on_epoch_end` with the metrics of training and validation."""
@@ -92,12 +104,18 @@ class KerasCallbacks:
             run.request_stop("a Keras callback set stop_training")
 
 
-def _has_batch_hook(callback: keras.callbacks.Callback) -> bool:
-    """Return whether a callback needs the metrics after each execution, which makes the host wait for the device."""
+_TRAIN_BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+_TEST_BATCH_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
+
+
+def _override_any(callbacks: Sequence[keras.callbacks.Callback], hooks: Sequence[str]) -> bool:
+    """Return whether a callback has one of these hooks: they read metrics, for which the host waits for the device."""
     base = keras.callbacks.Callback
-    hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-    overrides = any(getattr(type(callback), hook) is not getattr(base, hook) for hook in hooks)
-    return overrides or isinstance(callback, keras.callbacks.LambdaCallback)  # sets them on the instance
+    return any(
+        hook in vars(callback) or getattr(type(callback), hook) is not getattr(base, hook)  # LambdaCallback sets them
+        for callback in callbacks
+        for hook in hooks
+    )
 
 
 def _check_supported(callback: keras.callbacks.Callback) -> None:

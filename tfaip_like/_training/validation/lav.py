@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tfaip_like._export.exported_model import ExportedModel
+from tfaip_like._training.validation.validation import BatchObserver
 from tfaip_like._utils.console import OnceLogger
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch
@@ -42,18 +44,26 @@ class LavValidation:
         """Prefix of its metrics."""
         return f"lav_{self.name}_" if self.name else "lav_"
 
-    def __call__(self, num_batches: int | None = None) -> EvaluationResult:
+    def __call__(self, num_batches: int | None = None, observer: BatchObserver | None = None) -> EvaluationResult:
         """Return the metrics (with prefix) and summaries of the current export.
 
         Args:
             num_batches: number of batches to validate on; None uses all.
+            observer: sees each batch.
         """
+        numbers = itertools.count()
+
+        def on_batch(batch: Batch) -> None:
+            if observer is not None:
+                observer.on_batch_begin(next(numbers))
+            self._record_batch(batch)
+
         result = load_and_validate(
             self.load_export(),
             self.loader,
             self.model,
             self.evaluator,
-            on_batch=self._record_batch,
+            on_batch=on_batch,
             log=self._once_logger.info,
             metrics=self.metrics,
             num_batches=num_batches,

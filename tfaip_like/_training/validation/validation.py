@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -35,6 +35,21 @@ ValidatedBatch: TypeAlias = tuple[Batch, Tensors]
 """Validated batch, and its outputs of the training network."""
 
 
+class BatchObserver:
+    """Observer of the batches of a validation, counted from 0."""
+
+    def on_batch_begin(self, number: int) -> None:
+        """Run before a batch."""
+
+    def on_batch_end(self, number: int, read_metrics: Callable[[], Mapping[str, float]]) -> None:
+        """Run after a batch.
+
+        Args:
+            number: number of the batch.
+            read_metrics: returns the averages over the batches so far; it waits for the device.
+        """
+
+
 @dataclass(frozen=True)
 class Validation:
     """Validation: losses and metrics of the training network, evaluator metrics of the prediction network.
@@ -57,18 +72,19 @@ class Validation:
     _steps: dict[bool | str, ValidationStep] = field(default_factory=dict)
     """Steps by `jit_compile`, which changes when XLA cannot compile the model."""
 
-    def __call__(self, num_batches: int | None = None) -> EvaluationResult:
+    def __call__(self, num_batches: int | None = None, observer: BatchObserver | None = None) -> EvaluationResult:
         """Return metrics (with prefix) and summaries.
 
         Args:
             num_batches: number of batches to validate on, as a dry run; None uses all.
+            observer: sees each batch.
 
         Raises:
             UsageError: if there is no sample, or a sample's data cause a non-finite loss or metric.
         """
         self.model.reset_metrics()
         first: list[tuple[Batch, Arrays]] = []
-        validated_batches = self._iter_validated_batches(num_batches, first)
+        validated_batches = self._iter_validated_batches(num_batches, first, observer or BatchObserver())
         samples = self.examples.print_while_iterating(
             self._iter_predicted_samples(validated_batches), is_dry_run=num_batches is not None
         )
@@ -90,21 +106,25 @@ class Validation:
         return EvaluationResult({f"{self.prefix}{name}": value for name, value in values.items()}, summaries)
 
     def _iter_validated_batches(
-        self, num_batches: int | None, first: list[tuple[Batch, Arrays]]
+        self, num_batches: int | None, first: list[tuple[Batch, Arrays]], observer: BatchObserver
     ) -> Iterator[ValidatedBatch]:
         """Validate batch by batch, and yield the batches.
 
         Args:
             num_batches: number of batches; None uses all.
             first: list to which the first batch and its predictions are appended.
+            observer: sees each batch.
         """
-        step = self._get_step()
+        step, number = self._get_step(), 0
         for batch in itertools.islice(self.loader.iter_pass(), num_batches):
             self.bad_samples.record(batch.bad)
             if len(batch):
                 check_int32_overflow("input", batch.inputs)
                 check_int32_overflow("target", batch.targets)
+                observer.on_batch_begin(number)
                 outputs = step(to_model_inputs(batch))
+                observer.on_batch_end(number, lambda: select_logged_metrics(self.model.metric_results()))
+                number += 1
                 if not first:
                     first.append((batch, self._predict(batch, outputs)))
                 yield batch, outputs
