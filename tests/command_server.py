@@ -40,18 +40,26 @@ class CommandServer:
         )
 
     def run(
-        self, program: object, *words: object, cwd: Path = REPOSITORY, environment: Mapping[str, str] | None = None
+        self,
+        program: object,
+        *words: object,
+        cwd: Path = REPOSITORY,
+        environment: Mapping[str, str] | None = None,
+        terminal: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Like `conftest.run_command`, for our own commands only."""
+        """Like `conftest.run_command`, for our own commands only; may write to a terminal instead."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         out, errors = (Path(self._folder.name) / name for name in ("out", "errors"))
         command = [Path(str(program)).name, *map(str, words)]
         changes = {"COLUMNS": "100", **(environment or {})}
-        task = {"words": command, "cwd": str(cwd), "environment": changes, "out": str(out), "errors": str(errors)}
+        task = {"words": command, "cwd": str(cwd), "environment": changes}
+        task |= {"out": terminal or str(out), "errors": terminal or str(errors)}
         self._process.stdin.write(json.dumps(task) + "\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
+        if terminal is not None:
+            return subprocess.CompletedProcess(command, code)
         return subprocess.CompletedProcess(command, code, out.read_text(), errors.read_text())
 
     def close(self) -> None:

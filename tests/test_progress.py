@@ -59,23 +59,37 @@ def test_the_progress_bar_shows_validation_with_remaining_time() -> None:
     clock.now += 20
     progress.update(10, 1, 0.5)
     with progress.measure_epoch_end(1):
-        with progress.measure_validation("val_"):
-            clock.now += 6
+        with progress.measure_validation("val_", 20) as set_done:
+            clock.now += 0.4
             progress.refresh()
-            assert "validating (val) 6 s, 00:40 left" in stream.getvalue()
-            clock.now += 4
+            assert "val" not in stream.getvalue()  # short validations have no bar
+            clock.now += 4.6
+            set_done(10)
+            progress.refresh()
+            # Half of it took 5 s: forty seconds of steps, the other half, and the validations of two epochs.
+            assert "epoch 1/3, 01:05 left, val  50%|" in stream.getvalue()
+            assert "| batch 10/20" in stream.getvalue()
+            clock.now += 5
         with progress.measure_validation("lav_"):
             clock.now += 5
         clock.now += 1
     clock.now += 10
     progress.update(20, 2, 0.25)
     # Ten steps of 1 s, two validations of 10 s, one LAV of 5 s, the rest of two epochs.
-    assert "loss 0.25, 00:37 left" in str(progress._bar)  # which draws itself at most ten times a second
+    assert str(progress._bar).startswith("epoch 2/3, 00:37 left  67%|")  # it draws itself at most ten times a second
+    assert str(progress._bar).endswith("| step 20/30, loss 0.25")
     with progress.measure_epoch_end(2), progress.measure_validation("val_"):
         clock.now += 4
         progress.refresh()
-        assert "validating (val) 4 of about 10 s, 00:33 left" in stream.getvalue()
+        assert "epoch 2/3, 00:33 left, val   0%|" in stream.getvalue()
+        assert "| batch 0/?" in stream.getvalue()
     progress.close()
+
+
+def test_a_resumed_run_shows_its_epoch() -> None:
+    stream = Terminal()
+    Progress(10, 3, done=20, stream=stream).close()
+    assert "epoch 3/3  67%|" in stream.getvalue()
 
 
 def test_without_a_terminal_a_long_validation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -87,7 +101,7 @@ def test_without_a_terminal_a_long_validation_is_logged(caplog: pytest.LogCaptur
         clock.now += 40
         progress.refresh()
         progress.refresh()
-    assert caplog.messages == ["epoch 1/3, step 10/30, validating (val) 40 s, 00:40 left"]
+    assert caplog.messages == ["epoch 1/3, step 10/30, validating (val): batch 0/?, 00:40 left"]
 
 
 def test_outside_of_a_validation_nothing_is_shown_between_steps() -> None:

@@ -25,6 +25,7 @@ from tfaip_like._utils.escaping import escape_lines
 from tfaip_like._utils.files import is_disk_full_error
 from tfaip_like._utils.interruption import process_exit_on_interrupt
 from tfaip_like._utils.processes import exit_with_parent
+from tfaip_like._utils.terminal import terminal_style
 from tfaip_like.data._workers.background import is_user_code_running
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -100,7 +101,10 @@ def print_version(program: str) -> None:
 
 
 def _print_error(program: str, text: str, code: int) -> int:
-    print(escape_lines(f"{program}: {text}"), file=sys.stderr, flush=True)
+    prefix = f"{program}:"
+    if code in (EXIT_ERROR, EXIT_USAGE):
+        prefix = terminal_style(sys.stderr).error(prefix)
+    print(prefix, escape_lines(text), file=sys.stderr, flush=True)
     return code
 
 

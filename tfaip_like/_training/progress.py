@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO
 
-from tfaip_like._utils.progress_bar import ProgressBar, format_remaining_time, step_progress_bar
+from tfaip_like._utils.progress_bar import ProgressBar, format_remaining_time, training_progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class RemainingTimeEstimator:
         self._scheduled_validations = scheduled_validations
         self._step_seconds: float | None = None
         self._phase_seconds: dict[str, float] = {}
+        self._estimated_seconds: dict[str, float] = {}
         self._num_measured = 0
 
     def record_steps(self, steps: int, seconds: float) -> None:
@@ -60,9 +62,13 @@ class RemainingTimeEstimator:
         """Record the duration of a validation, or of the other work after an epoch (`OTHER_WORK`)."""
         self._phase_seconds[name] = _smooth(self._phase_seconds.get(name), seconds)
 
+    def estimate(self, name: str, seconds: float) -> None:
+        """Set the expected duration of a validation that was not measured yet."""
+        self._estimated_seconds[name] = seconds
+
     def expected_seconds(self, name: str) -> float | None:
-        """Return the expected duration of a validation; None if it was not measured yet."""
-        return self._phase_seconds.get(name)
+        """Return the expected duration of a validation; None if it is unknown."""
+        return self._phase_seconds.get(name, self._estimated_seconds.get(name))
 
     def remaining_seconds(self, done: int, epoch: int, finished: Sequence[str] = ()) -> float | None:
         """Return the remaining seconds; None if no step was measured.
@@ -81,7 +87,7 @@ class RemainingTimeEstimator:
                 for name in (*self._scheduled_validations(ending), OTHER_WORK)
                 if ending > epoch or name not in finished
             ]
-            remaining += sum(self._phase_seconds.get(name, 0.0) for name in names)
+            remaining += sum(self.expected_seconds(name) or 0.0 for name in names)
         return remaining
 
 
@@ -115,14 +121,14 @@ class Progress:
         self.remaining_time = RemainingTimeEstimator(steps_per_epoch, epochs, scheduled_validations)
         self._clock = time.monotonic
         self._phase_start = self._last_shown = self._clock()
-        self._running_validation: str | None = None
+        self._validation: _RunningValidation | None = None
         self._finished_validations: list[str] = []
         self._validation_seconds = 0.0
         """Duration of the validations after the current epoch."""
-        self._epoch = 1
+        self._epoch = min(done // steps_per_epoch + 1, epochs)
         """Current epoch."""
-        stream = stream or sys.stderr
-        self._bar: ProgressBar | None = step_progress_bar(self.steps, done, stream) if stream.isatty() else None
+        self._stream = stream or sys.stderr
+        self._bar = self._open_bar()
 
     def update(self, done: int, epoch: int, loss: float) -> None:
         """Show progress.
@@ -136,7 +142,7 @@ class Progress:
         if done > self.done:
             self.remaining_time.record_steps(done - self.done, now - self._phase_start)
         self._phase_start, self._epoch = now, epoch
-        self._display(done, f"loss {loss:.4g}")
+        self._display(done, loss)
 
     @contextmanager
     def measure_epoch_end(self, epoch: int) -> Iterator[None]:
@@ -149,61 +155,109 @@ class Progress:
             self._finished_validations, self._phase_start = [], self._clock()
 
     @contextmanager
-    def measure_validation(self, name: str) -> Iterator[None]:
+    def measure_validation(self, name: str, num_batches: int | None = None) -> Iterator[Callable[[int], None]]:
         """Show and measure the block as a validation.
 
         Args:
             name: prefix of its metrics: `val_`, `lav_`.
+            num_batches: number of its batches; None if unknown.
+
+        Yields:
+            Function to call with the number of completed batches.
         """
-        self._running_validation, self._phase_start = name, self._clock()
-        self.refresh(is_immediate=self._bar is not None)
+        self._validation = validation = _RunningValidation(name, num_batches)
+        self._phase_start = self._last_shown = self._clock()
         try:
-            yield
+            yield validation.set_done
             seconds = self._clock() - self._phase_start
             self.remaining_time.record(name, seconds)
             self._validation_seconds += seconds
             self._finished_validations.append(name)
         finally:
-            self._running_validation = None
+            self._validation = None
+            if self._bar is not None and validation.has_bar:
+                self._bar.close()
+                self._bar = self._open_bar()
 
-    def refresh(self, is_immediate: bool = False) -> None:
+    def refresh(self) -> None:
         """Show the progress of a running validation; called where training checks for interrupts."""
-        if self._running_validation is None:
+        if self._validation is None:
             return
         interval = LOG_INTERVAL_S if self._bar is None else REFRESH_INTERVAL_S
-        if is_immediate or self._clock() - self._last_shown > interval:
-            seconds = self._clock() - self._phase_start
-            expected = self.remaining_time.expected_seconds(self._running_validation)
-            of_expected = f" of about {expected:.0f}" if expected is not None else ""
-            name = self._running_validation.removesuffix("_")
-            self._display(self.done, f"validating ({name}) {seconds:.0f}{of_expected} s")
+        if self._clock() - self._last_shown > interval:
+            self._show_validation(self._validation)
 
-    def _display(self, done: int, state: str) -> None:
+    def _show_validation(self, validation: _RunningValidation) -> None:
+        """Show the bar of a validation instead of that of the run, or log a line."""
+        now, name = self._clock(), validation.prefix.removesuffix("_")
+        self._last_shown = now
+        if validation.num_batches and validation.done:
+            self.remaining_time.estimate(
+                validation.prefix, (now - self._phase_start) * validation.num_batches / validation.done
+            )
+        if self._bar is None:
+            self._log(f"step {self.done}/{self.steps}, validating ({name}): {validation}")
+            return
+        if not validation.has_bar:
+            validation.has_bar = True
+            self._bar.close()
+            self._bar = training_progress_bar(validation.num_batches, 0, "batch", name, self._stream)
+        self._bar.n = validation.done
+        self._bar.set_description_str(f"{self._format_position()}, {name}", refresh=True)
+
+    def _display(self, done: int, loss: float) -> None:
         """Update the bar, or log a line if the last one is older than `LOG_INTERVAL_S`."""
-        now, epoch = self._clock(), f"epoch {self._epoch}/{self.epochs}"
+        now, advanced = self._clock(), done - self.done
+        self.done = done
         if self._bar is not None:
-            self._bar.set_description_str(epoch, refresh=False)
-            self._bar.set_postfix_str(f"{state}, {self._format_remaining(done)}", refresh=False)
-            self._bar.update(done - self.done)
-            if self._running_validation is not None:
-                self._bar.refresh()
+            self._bar.set_description_str(self._format_position(), refresh=False)
+            self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+            self._bar.update(advanced)
             self._last_shown = now
         elif now - self._last_shown > LOG_INTERVAL_S:
             self._last_shown = now
-            logger.info("%s, step %d/%d, %s, %s", epoch, done, self.steps, state, self._format_remaining(done))
-        self.done = done
+            self._log(f"step {done}/{self.steps}, loss {loss:.4g}")
 
-    def _format_remaining(self, done: int) -> str:
-        seconds = self.remaining_time.remaining_seconds(done, self._epoch, self._finished_validations)
+    def _log(self, state: str) -> None:
+        logger.info("epoch %d/%d, %s%s", self._epoch, self.epochs, state, self._format_remaining())
+
+    def _open_bar(self) -> ProgressBar | None:
+        if not self._stream.isatty():
+            return None
+        return training_progress_bar(self.steps, self.done, "step", self._format_position(), self._stream)
+
+    def _format_position(self) -> str:
+        return f"epoch {self._epoch}/{self.epochs}{self._format_remaining()}"
+
+    def _format_remaining(self) -> str:
+        """Return the remaining time after a comma; an empty string if it is unknown."""
+        seconds = self.remaining_time.remaining_seconds(self.done, self._epoch, self._finished_validations)
         if seconds is None:
-            return "remaining time unknown"
-        if self._running_validation is not None:  # partly done
-            seconds -= min(
-                self.remaining_time.expected_seconds(self._running_validation) or 0.0, self._clock() - self._phase_start
-            )
-        return f"{format_remaining_time(max(0.0, seconds))} left"
+            return ""
+        if self._validation is not None:  # partly done
+            expected = self.remaining_time.expected_seconds(self._validation.prefix) or 0.0
+            seconds -= min(expected, self._clock() - self._phase_start)
+        return f", {format_remaining_time(max(0.0, seconds))} left"
 
     def close(self) -> None:
         """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+@dataclass
+class _RunningValidation:
+    """Progress of a validation."""
+
+    prefix: str
+    num_batches: int | None
+    done: int = 0
+    """Completed batches."""
+    has_bar: bool = False
+
+    def set_done(self, done: int) -> None:
+        """Set the number of completed batches."""
+        self.done = done
+
+    def __str__(self) -> str:
+        return f"batch {self.done}/{self.num_batches or '?'}"

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from tfaip_like._runs.history import History
-from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, OutputDir
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.epoch_line import EpochLine
 from tfaip_like._training.loggers.logged_values import LoggedEpoch
 from tfaip_like._training.reporter import Reporter
 from tfaip_like._training.selection.best_tracker import BestTracker
-from tfaip_like._training.selection.comparison import COMPARE_PREFIX, GAIN, RunComparison
+from tfaip_like._training.selection.comparison import COMPARE_PREFIX, RunComparison
 from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._training.validation.validations import Summaries, Validations
+from tfaip_like._utils.console import log_with_console_line
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -38,10 +41,10 @@ class EpochRecorder:
         validations: Validations,
         best: BestTracker,
     ):
-        self._epochs = scenario.trainer.epochs
         self._losses = list(model.loss_trackers)
         self._prefixes = validations.prefixes
         self._monitor = best.monitor
+        self._line = EpochLine(scenario.trainer.epochs, self._losses, best.monitor)
         self.history = History(output_dir)
         self.epoch_ends: list[float] = []
         """Unix time at the end of each epoch that this process has trained."""
@@ -75,7 +78,11 @@ class EpochRecorder:
     def log(self, row: Mapping[str, float], is_improved: bool) -> None:
         """Log a line about an epoch that was recorded."""
         self.epoch_ends.append(round(time.time(), 3))
-        logger.info("%s%s", self._format_line(row), "  (best so far)" if is_improved else "")
+        log_with_console_line(
+            logger,
+            self._line.format_complete(row, is_improved),
+            partial(self._line.format_for_console, row, is_improved),
+        )
 
     def restore(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Restore the history of a checkpoint.
@@ -109,20 +116,3 @@ class EpochRecorder:
         terms = self._losses if len(self._losses) > 1 else ()  # a single one equals the loss
         losses = [f"{prefix}{name}" for prefix in ("", *self._prefixes) for name in ("loss", *terms)]
         return list(dict.fromkeys([self._monitor, *losses]))
-
-    def _format_line(self, row: Mapping[str, float]) -> str:
-        def numbers(names: list[str]) -> str:
-            return ", ".join(f"{name} {row[name]:.4g}" for name in names)
-
-        val = [name for name in row if name.startswith("val_")]
-        lav = [name for name in row if name.startswith("lav_")]
-        compared = [name for name in row if name.startswith(COMPARE_PREFIX)]
-        train = [name for name in row if name not in (*val, *lav, *compared, *BOOKKEEPING_COLUMNS)]
-        if len(self._losses) == 1:  # a single loss equals the total
-            single = self._losses[0]
-            train = [name for name in train if name != single or row[name] != row["loss"]]
-            val = [name for name in val if name != f"val_{single}" or row[name] != row["val_loss"]]
-        speed = f"{row['samples_per_second']:.0f} samples/s, input-bound {100 * row['input_bound']:.0f} %"
-        gain = numbers([GAIN]) if GAIN in row else ""
-        parts = [numbers(train), numbers(val), numbers(lav), gain, f"lr {row['lr']:.3g}, {speed}"]
-        return f"epoch {row['epoch']}/{self._epochs}: " + " | ".join(part for part in parts if part)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tfaip_like._training.components import TrainingComponents
+from tfaip_like._training.epoch_line import BEST_MARK
 from tfaip_like._training.provenance import RunMetadata
 from tfaip_like._training.reporter import best_effort
+from tfaip_like._utils.console import log_with_console_line
 from tfaip_like._utils.errors import pluralize
 from tfaip_like._utils.files import atomic_write_text
 from tfaip_like.modeling._network import Networks
@@ -33,6 +35,10 @@ def log_training_summary(components: TrainingComponents) -> None:
         f"{_count_trainable_weights(components):,} trainable parameters",
         f", {components.steps_per_execution} steps per execution" if components.steps_per_execution > 1 else "",
     )
+    best = components.selection.best
+    monitor = f"Best epoch by {best.monitor} ({best.mode})"
+    legend = f"{monitor}, marked by {BEST_MARK}. +N counts values that do not fit the line."
+    log_with_console_line(logger, monitor, lambda columns, style: legend)
     if 0 < samples < batch_size and loader.yields_stacked_steps:
         logger.warning(
             "batch size %d exceeds the dataset size %d; samples are repeated within a batch", batch_size, samples

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from tfaip_like._utils.code_origin import is_author_file
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.escaping import escape_lines
 from tfaip_like._utils.files import is_disk_full_error
 from tfaip_like._utils.progress_bar import write_above_bars
+from tfaip_like._utils.terminal import Style, terminal_columns, terminal_style
 
 LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 NOISY_LIBRARIES = (
@@ -102,8 +104,23 @@ def _is_from_scenario(record: logging.LogRecord) -> bool:
     return is_author_file(record.pathname) or not os.path.exists(record.pathname)  # a notebook, a prompt
 
 
+ConsoleLine: TypeAlias = Callable[[int, Style], str]
+"""Function of the number of columns and the style of the console, which returns a line for it."""
+
+
+def log_with_console_line(logger: logging.Logger, text: str, console_line: ConsoleLine) -> None:
+    """Log a text, for which the console shows a different line.
+
+    Args:
+        logger: logger of the record.
+        text: text for the log file and other handlers.
+        console_line: function that returns the line for the console.
+    """
+    logger.info("%s", text, extra={"console_line": console_line})
+
+
 class ConsoleHandler(logging.Handler):
-    """Handler that writes to standard error without breaking progress bars."""
+    """Handler that writes to standard error without breaking progress bars; warnings and errors are colored."""
 
     def __init__(self, level: int):
         super().__init__(level)
@@ -116,12 +133,22 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "file_only", False):
             return
-        prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         try:
-            write_above_bars(f"{prefix}{self.format(record)}")
+            write_above_bars(self._format_for_terminal(record))
         except BrokenPipeError:
             # The reader closed the pipe (`2>&1 | head`); training continues.
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+    def _format_for_terminal(self, record: logging.LogRecord) -> str:
+        style = terminal_style(sys.stderr)
+        if format_line := getattr(record, "console_line", None):
+            line: str = format_line(terminal_columns(sys.stderr), style)
+            return line
+        text = self.format(record)
+        if record.levelno <= logging.INFO:
+            return text
+        paint = style.warning if record.levelno == logging.WARNING else style.error
+        return paint(f"{record.levelname.lower()}: {text}")
 
 
 def echo(text: str) -> None:
