@@ -45,14 +45,6 @@ def _metadata_and_tensor(tag: str, summary: Summary) -> tuple[Any, Any]:
             rows = np.stack([edges[:-1], edges[1:], counts], axis=1)  # one row per bin
             return histogram_metadata(None, None), make_tensor_proto(rows)
         case PRCurve():
-            rows = np.stack(_pr_curve_rows(summary)).astype(np.float32)
+            rows = np.stack([*summary.counts(), *summary.precision_recall()]).astype(np.float32)  # as its plugin reads
             return pr_curve_metadata(tag, "", NUM_THRESHOLDS), make_tensor_proto(rows)
     raise TypeError(f"{tag}: TensorBoard does not support {type(summary).__name__}")
-
-
-def _pr_curve_rows(curve: PRCurve) -> tuple[np.ndarray[Any, Any], ...]:
-    """Return counts, precision and recall in the order of TensorBoard's plugin."""
-    true_positives, false_positives, true_negatives, false_negatives = curve.counts()
-    precision = true_positives / np.maximum(true_positives + false_positives, 1)
-    recall = true_positives / np.maximum(true_positives + false_negatives, 1)
-    return true_positives, false_positives, true_negatives, false_negatives, precision, recall

@@ -172,6 +172,12 @@ class PRCurve(Summary):
         true, false = count_above(labels), count_above(~labels)
         return true, false, false[0] - false, true[0] - true
 
+    def precision_recall(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return precision and recall at each threshold, each of shape (`NUM_THRESHOLDS`,)."""
+        true_positives, false_positives, _, false_negatives = self.counts()
+        precision = true_positives / np.maximum(true_positives + false_positives, 1)
+        return precision, true_positives / np.maximum(true_positives + false_negatives, 1)
+
 
 @dataclass(frozen=True, eq=False)
 class Text(Summary):
