@@ -214,10 +214,10 @@ class MLflow(Logger):
 
 
 def _reason(message: str) -> str:
-    """Return the innermost reason in a message of MLflow, which repeats the request in each layer."""
-    return re.sub(r".*(?:failed with (?:timeout )?exception|Caused by) ?\(?", "", message.splitlines()[0])[:150].rstrip(
-        ")"
-    )
+    """Return the reason in a message of MLflow, which repeats the request in each layer."""
+    if match := re.search(r"\[Errno -?\d+\] ([^'\")]+)", message):
+        return match[1]
+    return re.sub(r".*(?:failed with (?:timeout )?exception|Caused by) ?\(?", "", message.splitlines()[0])[:150]
 
 
 def to_key(name: str, ascii_only: bool = False) -> str:
