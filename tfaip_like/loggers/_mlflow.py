@@ -38,6 +38,8 @@ SETTINGS = {
 }
 """Environment variables of MLflow, unless they are set."""
 TEMPORARY_ERRORS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED")
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes MLflow show the page for trainings; by default it shows that for language models until somebody changes it."""
 STATUSES: Mapping[Status, str] = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
@@ -128,7 +130,7 @@ class MLflow(Logger):
         if (found := self._client.get_experiment_by_name(name)) is not None:
             return str(found.experiment_id)
         try:
-            return str(self._client.create_experiment(name))
+            return str(self._client.create_experiment(name, tags=EXPERIMENT_TAGS))
         except MlflowException as error:  # another run of a batch has created it
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
