@@ -10,10 +10,14 @@ import pytest
 from conftest import Run
 
 BODY = '''
+import json
 import sys
+import uuid
+from pathlib import Path
 import keras
 from tfaip_like import Processor
 from tfaip_like.callbacks import Callback
+from tfaip_like.loggers import Logger
 from tfaip_like.optimizers import Optimizer
 from tfaip_like.schedules import Schedule
 from small import Points
@@ -29,6 +33,28 @@ class Announce(Callback):
 
     def on_epoch_end(self, run, metrics):
         print(f"{self.text} {run.epoch}")
+
+
+class Board(Logger):
+    """Runs on a board, which is a folder here, as W&B has them on a server."""
+
+    project: str = "default"
+    """Project of the run."""
+
+    def start(self, run):
+        if not run.is_resumed:
+            self.run_id = uuid.uuid4().hex[:8]
+        self._file = Path(f"{self.project}-{self.run_id}.jsonl").open("a")
+
+    def last_step(self):
+        lines = Path(self._file.name).read_text().splitlines()
+        return max((json.loads(line)["step"] for line in lines), default=0)
+
+    def log_metrics(self, metrics, step, epoch):
+        print(json.dumps({"step": step, "val_loss": metrics["val_loss"]}), file=self._file, flush=True)
+
+    def finish(self, status):
+        self._file.close()
 
 
 class Half(Processor):
@@ -64,6 +90,8 @@ ENTRY_POINTS = """
 [tfaip_like.callbacks]
 Announce = extension:Announce
 Broken = extension:NotAnything
+[tfaip_like.loggers]
+Board = extension:Board
 [tfaip_like.processors]
 Half = extension:Half
 [tfaip_like.optimizers]
@@ -95,22 +123,39 @@ def site(tmp_path: Path) -> Path:
 def test_an_installed_class_is_chosen_by_its_name(site: Path, quick_run: Run) -> None:
     flags = ["--trainer.epochs", "1", "--trainer.output_dir", "run", "--callbacks", "announce", "--callbacks.0.text"]
     chosen = ["--optimizer", "Fixed", "--data", "Stored", "--data.processors", "Half", "--learning_rate", "Level"]
+    chosen += ["--loggers", "Board", "--loggers.0.project", "digits"]
     done = quick_run("train-scenario", "small:Small", *flags, "finished", *chosen, cwd=site)
     assert done.returncode == 0, done.stderr
     assert "finished 1" in done.stdout
     params = json.loads((site / "run" / "trainer_params.json").read_text())
     assert params["callbacks"] == [{"class": "extension:Announce", "every": "epoch", "text": "finished"}]
+    (logger,) = params["loggers"]
+    assert (logger["class"], logger["project"]) == ("extension:Board", "digits")
+    (board,) = site.glob("digits-*.jsonl")
+    assert [json.loads(line)["step"] for line in board.read_text().splitlines()] == [12]
     assert params["optimizer"]["class"] == "extension:Fixed"
     assert params["data"]["class"] == "extension:Stored"
     assert params["learning_rate"]["class"] == "extension:Level"
 
 
+@pytest.mark.slow
+def test_a_resumed_run_continues_on_the_board_of_an_installed_logger(site: Path, quick_run: Run) -> None:
+    flags = ["--trainer.output_dir", "run", "--loggers", "Board"]
+    assert quick_run("train-scenario", "small:Small", "--trainer.epochs", "2", *flags, cwd=site).returncode == 0
+    shutil.rmtree(site / "run" / "checkpoints" / "epoch_0002")  # as a kill leaves it
+    done = quick_run("resume-training", "run", cwd=site)
+    assert done.returncode == 0, done.stderr
+    (board,) = site.glob("default-*.jsonl")
+    assert [json.loads(line)["step"] for line in board.read_text().splitlines()] == [12, 24]
+
+
 def test_help_names_the_package_and_imports_nothing(site: Path, quick_run: Run) -> None:
-    done = quick_run("train-scenario", "small:Small", "--help", cwd=site)
+    done = quick_run("train-scenario", "small:Small", "--help", "all", cwd=site)
     assert done.returncode == 0, done.stderr
     text = " ".join(done.stdout.split())
     assert "Plug-ins: Announce (my-extension 1.2), Broken (my-extension 1.2)." in text
     assert "--callbacks (Announce | Broken) ..." in text
+    assert "Board (my-extension 1.2)" in text
     assert "Plug-ins: Fixed (my-extension 1.2)." in text
     assert "extension is imported" not in done.stdout + done.stderr
 

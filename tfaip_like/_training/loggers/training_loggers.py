@@ -190,7 +190,7 @@ def _describe_run(scenario: Scenario, output_dir: OutputDir | None, prefixes: Se
         run,
         name=stored.name,
         output_dir=output_dir.path.absolute(),
-        batch=batch.name if batch is not None else None,
+        batch="/".join(batch.parts[-2:]) if batch is not None else None,  # NAME/version_1
         provenance=_format_provenance(stored.info),
         start_time=stored.start_time,
     )
