@@ -43,13 +43,13 @@ class Journal(Logger):
     def log_params(self, params: Mapping[str, ParamValue]) -> None:
         self._write("log_params", params=dict(params))
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: float) -> None:
         self._write("log_metrics", step=step, epoch=epoch, metrics=dict(metrics))
 
-    def log_best(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
+    def log_best(self, metrics: Mapping[str, float], step: int, epoch: float) -> None:
         self._write("log_best", step=step, epoch=epoch, metrics=dict(metrics))
 
-    def log_summary(self, name: str, summary: Summary, step: int, epoch: int) -> None:
+    def log_summary(self, name: str, summary: Summary, step: int, epoch: float) -> None:
         self._write("log_summary", step=step, epoch=epoch, name=name, kind=type(summary).__name__)
 
     def log_artifact(self, path: Path) -> None:

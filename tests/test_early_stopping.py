@@ -23,6 +23,7 @@ from tfaip_like.optimizers import SGD
 from tfaip_like.params._files import read_param_file
 from tfaip_like.schedules import Constant
 from tfaip_like.settings import EarlyStopping
+from tfaip_like.settings._interval import Elapsed
 
 Mode = Literal["min", "max"]
 NAN, INF = math.nan, math.inf
@@ -36,7 +37,12 @@ def early_stop(mode: Mode, **fields: Any) -> EarlyStopper:
 
 def stop_epoch(stop: EarlyStopper, values: Sequence[float | None]) -> int | None:
     """Return the first epoch with a reason to stop."""
-    return next((epoch for epoch, value in enumerate(values, 1) if stop.update(epoch, value)), None)
+    return next((epoch for epoch, value in enumerate(values, 1) if stop.update(at(epoch), value)), None)
+
+
+def at(epoch: float) -> Elapsed:
+    """Return a place in a run of 100 steps and 60 seconds per epoch."""
+    return Elapsed(epoch, round(100 * epoch), 60.0 * epoch)
 
 
 FALLING = [float(value) for value in range(9, 0, -1)]
@@ -161,7 +167,7 @@ def test_the_reason_of_early_stopping_is_reported(
     mode: Mode, fields: dict[str, Any], values: list[float], reason: str
 ) -> None:
     stop = early_stop(mode, **fields)
-    assert [stop.update(epoch, value) for epoch, value in enumerate(values, 1)][-1] == reason
+    assert [stop.update(at(epoch), value) for epoch, value in enumerate(values, 1)][-1] == reason
 
 
 # Against a reference.
@@ -228,8 +234,8 @@ def test_early_stopping_can_be_restored_at_every_epoch(
     for epoch, value in enumerate(values, 1):
         state = json.loads(json.dumps(resumed.state()))
         resumed = EarlyStopper(chosen, "val_x", mode)
-        resumed.restore(state)
-        assert resumed.update(epoch, value) == straight.update(epoch, value)
+        resumed.restore(state, at(epoch - 1))
+        assert resumed.update(at(epoch), value) == straight.update(at(epoch), value)
         assert resumed.state() == straight.state()
 
 

@@ -22,6 +22,7 @@ from tfaip_like.experiments._resources.estimate import (
 )
 from tfaip_like.experiments.launchers import ResourceRequest
 from tfaip_like.experiments.launchers._jobs import ResourceLimits, group_into_array_jobs, group_into_tasks
+from tfaip_like.settings._interval import Interval, parse_interval
 
 REQUEST = ResourceRequest("", "")
 
@@ -47,7 +48,7 @@ def calibration_of(run: BatchRun, size: int = 1, memory: float = 850.0, of_sampl
 
 def test_time_is_that_of_start_samples_and_validations() -> None:
     calibration = calibration_of(run_of("wide"))
-    work = RemainingWork(epochs=30, samples=None, val_every_n=2)
+    work = RemainingWork(epochs=30, samples=None, val_interval=Interval(epochs=2))
     assert calibration.estimate_seconds(work) == pytest.approx(10 + 30 * 49_000 * 0.0001 + 15 * 2)
     assert format_duration(calibration.estimate_seconds(work)) == "0:03:07"
     assert calibration.text(work).splitlines() == [
@@ -55,7 +56,17 @@ def test_time_is_that_of_start_samples_and_validations() -> None:
         "save, 850 MB",
         "  10.0 s + 30 epochs x 49000 samples x 0.1 ms + 15 x 2.00 s = 0:03:07",
     ]
-    assert calibration.estimate_seconds(RemainingWork(1, samples=1000, val_every_n=1)) == pytest.approx(10 + 0.1 + 2)
+    work = RemainingWork(1, samples=1000, val_interval=Interval(epochs=1))
+    assert calibration.estimate_seconds(work) == pytest.approx(10 + 0.1 + 2)
+
+
+@pytest.mark.parametrize(
+    ("interval", "validations"), [("500steps", 59), ("49steps", 600), ("30s", 5), ("10min", 1), (0, 30), (7, 5)]
+)
+def test_validations_by_steps_and_time_count(interval: int | str, validations: int) -> None:
+    calibration = calibration_of(run_of("wide"))  # 147 s for 30 epochs of 980 steps
+    work = RemainingWork(30, None, parse_interval(interval), samples_per_step=50)
+    assert calibration.estimate_seconds(work) == pytest.approx(10 + 147 + 2 * validations)
 
 
 @pytest.mark.parametrize(

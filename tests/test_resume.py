@@ -375,7 +375,7 @@ def test_incomplete_checkpoints_are_ignored(tmp_path: Path) -> None:
 def test_the_latest_checkpoints_and_selected_epochs_are_kept(tmp_path: Path) -> None:
     for position in (Position(1, 0), Position(1, 50), Position(2, 0), Position(3, 0), Position(3, 50)):
         write_checkpoint(tmp_path, position, content(0))
-        prune_checkpoints(tmp_path, 2, {1})
+        prune_checkpoints(tmp_path, 2, {Position(1, 0)})
     assert [c.path.name for c in list_checkpoints(tmp_path)] == ["epoch_0001", "epoch_0003", "epoch_0003_step_00050"]
     assert supersede_later_checkpoints(tmp_path, Position(1, 0)) == (tmp_path / "superseded", 2)
     assert [c.path.name for c in list_checkpoints(tmp_path)] == ["epoch_0001"]

@@ -113,8 +113,8 @@ def test_scalars_of_each_folder_are_the_values_of_the_history(trained: Path) -> 
         tag = column.removeprefix("val_")
         logged = [(event.step, event.value) for event in events(trained / "tensorboard" / name).Scalars(tag)]
         index = header.index(column)
-        assert logged == [(int(row[0]), pytest.approx(float(row[index]))) for row in rows]
-    assert [event.step for event in events(trained / "tensorboard" / "lav").Scalars("largest_error")] == [1, 3]
+        assert logged == [(int(row[header.index("step")]), pytest.approx(float(row[index]))) for row in rows]
+    assert [event.step for event in events(trained / "tensorboard" / "lav").Scalars("largest_error")] == [12, 36]
     assert events(trained / "tensorboard" / "train").Scalars("memory_mb")[0].value > 50
 
 
@@ -138,7 +138,7 @@ def test_images_are_those_of_the_evaluator(name: str, trained: Path) -> None:
 
 def test_model_summaries_are_written_after_each_validation(trained: Path) -> None:
     shown = events(trained / "tensorboard" / "val").Tensors("first_inputs")
-    assert [event.step for event in shown] == [1, 2, 3]
+    assert [event.step for event in shown] == [12, 24, 36]
     assert tensor(trained / "tensorboard" / "val", "first_inputs")[1] == b"32"
 
 
@@ -216,7 +216,7 @@ def test_a_run_that_was_killed_ends_with_one_record_of_its_best_epoch(tmp_path: 
     assert end.status == STATUS_SUCCESS
     best = json.loads((run / "summary.json").read_text())["best"]
     assert best["epoch"] == 3
-    assert [event.step for event in events(run / "tensorboard" / "hparams").Scalars("best/val_loss")] == [3]
+    assert [event.step for event in events(run / "tensorboard" / "hparams").Scalars("best/val_loss")] == [36]
     assert events(run / "tensorboard" / "hparams").Scalars("best/val_loss")[0].value == pytest.approx(best["value"])
 
 

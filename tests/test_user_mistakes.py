@@ -368,6 +368,39 @@ MISTAKES = {
         flags="--early_stopping.frequency 0",
         says="--early_stopping.frequency 0: must be at least 1 epoch",
     ),
+    "patience in a unit that does not exist": Mistake(
+        flags="--early_stopping.n_to_go 5parsecs",
+        says="--early_stopping.n_to_go 5parsecs: expected 0 (never), 3 (checks), 5epochs, 500steps, 30s, 10min or 2h",
+    ),
+    "validation in a unit that does not exist": Mistake(
+        flags="--trainer.val_every_n 5parsecs",
+        says="--trainer.val_every_n 5parsecs: expected 0 (no validation), 5 (epochs), 5epochs, 500steps, 30s, 10min or 2h",
+    ),
+    "validation every 0 steps": Mistake(
+        flags="--trainer.val_every_n 0steps",
+        says="--trainer.val_every_n 0steps: expected 0 (no validation), 5 (epochs), 5epochs, 500steps, 30s, 10min or 2h",
+    ),
+    "LAV every -1 epochs": Mistake(
+        flags="--trainer.lav_every_n -1",
+        says="--trainer.lav_every_n -1: expected 0 (no LAV), 5 (epochs), 5epochs, 500steps, 30s, 10min or 2h",
+    ),
+    "validation every half step": Mistake(
+        flags="--trainer.val_every_n 1.5steps",
+        says="--trainer.val_every_n 1.5steps: expected an integer number of epochs or steps",
+    ),
+    "warm-up by time": Mistake(
+        flags="--learning_rate.warmup_epochs 10min",
+        says="--learning_rate.warmup_epochs 10min: expected epochs (2.5 or 2.5epochs) or steps (500steps)",
+    ),
+    "boundaries in different units, not in order": Mistake(
+        flags="--learning_rate PiecewiseConstant --learning_rate.boundaries 50 3steps --learning_rate.factors 0.5 0.1",
+        says="--learning_rate.boundaries 50.0 3steps: must be increasing; an epoch has",
+        needs_keras=True,
+    ),
+    "fewer than no best checkpoints": Mistake(
+        flags="--trainer.keep_best -1 --trainer.output_dir run",
+        says="--trainer.keep_best -1: must be at least 0 (0 keeps none)",
+    ),
     # Devices.
     "GPU that is not there": Mistake(
         flags="--device.gpus 3",

@@ -247,7 +247,8 @@ class Scenario(Params):
             reasons[f"early_stopping.{begin}_threshold"] = "requires --early_stopping.n_to_go"
         if isinstance(self.learning_rate, PiecewiseConstant):
             rate = self.learning_rate
-            if rate.boundaries and rate.warmup_epochs + rate.boundaries[0] >= trainer.epochs:
+            first = [rate.warmup_epochs, *rate.boundaries[:1]]
+            if rate.boundaries and sum(n for n in first if not isinstance(n, str)) >= trainer.epochs:
                 ends = f"training ends after {pluralize(trainer.epochs, 'epoch')} (--trainer.epochs)"
                 reasons |= dict.fromkeys(("learning_rate.boundaries", "learning_rate.factors"), ends)
         return reasons

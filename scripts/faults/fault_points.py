@@ -16,7 +16,7 @@ POINT_VARIABLE = "FAULTS_POINT"
 RUN_DIR_VARIABLE = "FAULTS_RUN"
 """Run directory; also marks all processes of the run."""
 AFTER_EPOCHS_VARIABLE = "FAULTS_AFTER"
-"""Number of epochs that must be in the history before the point is armed."""
+"""Number of epochs that must be complete in the history before the point is armed."""
 HOLD_S_VARIABLE = "FAULTS_HOLD"
 """Seconds to stay in the point after the fault."""
 REACHED, INJECTED, LEFT = "reached", "injected", "left"
@@ -36,10 +36,10 @@ def is_armed(point: str) -> bool:
         return False
     history = Path(os.environ[RUN_DIR_VARIABLE], "history.csv")
     try:
-        rows = len(history.read_text().splitlines()) - 1
+        epochs = float(history.read_text().splitlines()[-1].split(",")[0])
     except OSError:
-        rows = 0
-    return rows == int(os.environ[AFTER_EPOCHS_VARIABLE])
+        epochs = 0.0
+    return int(epochs) == int(os.environ[AFTER_EPOCHS_VARIABLE])
 
 
 def reach(point: str) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, Signals
+from typing import NamedTuple
 
 import psutil
 
@@ -28,7 +29,9 @@ from scripts.faults.server import Command, ForkServer, map_parallel, session_pro
 from scripts.faults.table import format_table
 
 SIGNALS = ("INT", "TERM", "USR1", "twice", "STOP", "KILL")
-PHASES = ("step", "waiting", "validation", "export", "checkpoint")
+PHASES = ("step", "waiting", "validation", "export", "checkpoint", "within")
+"""Phases; `within` is a validation within an epoch, every `VALIDATION_STEPS`."""
+VALIDATION_STEPS = 3
 PIPELINES = ("Arrays", "Processes", "Streams", "Lists")
 NETWORKS: Mapping[str, Sequence[str]] = {
     "BatchNorm": ["--trainer.calc_ema", "0.9", "--learning_rate", "CosineDecay"],
@@ -59,6 +62,16 @@ MAX_TRIES = 3
 SHUFFLE_STRIDE = 211
 
 
+class Reference(NamedTuple):
+    """Uninterrupted run that others are compared with."""
+
+    pipeline: str
+    network: str
+    is_compiled: bool
+    validates_within: bool
+    """Whether it is validated within epochs."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One interrupted run of the campaign."""
@@ -73,9 +86,10 @@ class Cell:
         return f"{self.number:03d} {self.signal:5} {self.phase:10} {self.pipeline:9} {self.network}"
 
     @property
-    def reference(self) -> tuple[str, str, bool]:
-        """Return pipeline, network and compilation: the same for all runs that must end alike."""
-        return self.pipeline, self.network, (self.pipeline, self.network) in XLA_COMBINATIONS and self.phase != "step"
+    def reference(self) -> Reference:
+        """Return what is the same for all runs that must end alike."""
+        is_compiled = (self.pipeline, self.network) in XLA_COMBINATIONS and self.phase != "step"
+        return Reference(self.pipeline, self.network, is_compiled, self.phase == "within")
 
     @property
     def epoch(self) -> int:
@@ -97,6 +111,7 @@ class Cell:
         """Return the armed fault point."""
         points = {
             "validation": ["evaluator", "validation data"],
+            "within": ["evaluator", "validation data"],
             "export": ["export config", "export trace", "export sync", "last export"],
             "checkpoint": ["checkpoint sync", "checkpoint rename"],
         }.get(self.phase, [self.phase])
@@ -164,6 +179,7 @@ def slice_of_cells() -> list[Cell]:
         ("twice", "checkpoint", "Lists", "BFloat16"),
         ("STOP", "step", "Arrays", "Plain"),
         ("KILL", "export", "Lists", "BFloat16"),
+        ("TERM", "within", "Arrays", "Plain"),
     ]
     return [Cell(number, *values) for number, values in enumerate(chosen)]
 
@@ -198,7 +214,7 @@ class Campaign:
     def __init__(self, folder: Path, servers: Sequence[ForkServer]):
         self.folder = folder
         self.servers = servers
-        self._references: dict[tuple[str, str, bool], tuple[Outcome, list[int]]] = {}
+        self._references: dict[Reference, tuple[Outcome, list[int]]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._lists = write_lists(folder)
 
@@ -211,8 +227,8 @@ class Campaign:
         verdicts = map_parallel(self.servers, self._run_cell, mixed)
         return sorted(verdicts, key=lambda verdict: verdict.cell.number)
 
-    def _words(self, reference: tuple[str, str, bool], run: Path) -> list[object]:
-        pipeline, network, is_compiled = reference
+    def _words(self, reference: Reference, run: Path) -> list[object]:
+        pipeline, network, is_compiled, validates_within = reference
         words = [
             "train-scenario",
             f"scripts.faults.scenarios:{pipeline}",
@@ -224,9 +240,10 @@ class Campaign:
         words += self._lists if pipeline == "Lists" else []
         accumulated = ACCUMULATE_STEPS.get(network, 1)
         words += ["--trainer.accumulate_steps", str(accumulated), "--train.batch_size", str(BATCH // accumulated)]
+        words += ["--trainer.val_every_n", f"{VALIDATION_STEPS}steps"] if validates_within else []
         return [*words, "--trainer.jit_compile", str(is_compiled).lower(), "--trainer.output_dir", run]
 
-    def _train_reference(self, server: ForkServer, reference: tuple[str, str, bool]) -> None:
+    def _train_reference(self, server: ForkServer, reference: Reference) -> None:
         run = self.folder / "_".join(map(str, ("reference", *reference)))
         order = run.with_suffix(".order")
         processes = str(int(reference[0] != "Arrays"))
@@ -331,6 +348,9 @@ class Campaign:
             verdict.add_fault(f"state saved at steps {new}, expected one in {begin + 1} to {end - 1}")
         if cell.phase in ("validation", "export") and new != [end] and cell.point != "last export":
             verdict.add_fault(f"state saved at steps {new}, expected {end}")
+        within = (begin // VALIDATION_STEPS + 1) * VALIDATION_STEPS
+        if cell.phase == "within" and new != [within]:
+            verdict.add_fault(f"state saved at steps {new}, expected {within}")
         if cell.phase == "checkpoint" and begin not in positions:
             verdict.add_fault(f"state saved at steps {positions}, expected {begin} too")
         if (status := json.loads((run / "run.json").read_text()).get("status")) != "stopped":

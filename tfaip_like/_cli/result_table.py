@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfaip_like._report.summary_store import store_summaries
+from tfaip_like._runs.run_files import format_epoch
 from tfaip_like._user_code.code_errors import format_user_error
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.escaping import escape_text
@@ -68,7 +69,7 @@ def format_results(results: Sequence[ResultRow]) -> str:
     names = list(dict.fromkeys(name for result in results for name in result.values))
     rows = [["", *(result.title for result in results)]]
     if any(result.epoch is not None for result in results):
-        rows += [["epoch", *(str(result.epoch) for result in results)]]
+        rows += [["epoch", *("-" if result.epoch is None else format_epoch(result.epoch) for result in results)]]
     rows += [[name, *(_format_number(result.values.get(name)) for result in results)] for name in names]
     rows = [[escape_text(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -16,6 +16,7 @@ from typing import Any
 from tfaip_like._report.formatting import NO_VALUE, format_cell, format_duration, format_flag_value, format_number
 from tfaip_like._report.text_table import format_table
 from tfaip_like._runs.reader import Run
+from tfaip_like._runs.run_files import format_epoch
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.escaping import escape_csv_cell
 from tfaip_like._utils.json_files import format_json
@@ -104,8 +105,8 @@ class Comparison:
         last = [run.history[-1] if run.history else {} for run in self.runs]
         outcome = [
             Column("status", [run.status for run in self.runs]),
-            Column("epochs", [len(run.history) for run in self.runs]),
-            Column("best_epoch", [best.epoch if best else None for best in bests], title="best epoch"),
+            Column("epochs", [run.num_epochs for run in self.runs]),
+            Column("best_epoch", [best.epoch if best else None for best in bests], format_epoch, "best epoch"),
             Column("monitor", [best.monitor if best else None for best in bests]),
             Column(BEST, [best.value if best else None for best in bests], format_number, title=self._best_title),
             Column("loss", [row.get("loss") for row in last], format_number),

@@ -15,6 +15,7 @@ from tfaip_like._report.summary_html import render_summary
 from tfaip_like._report.summary_store import list_stored_summaries
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import Run, read_run
+from tfaip_like._runs.run_files import format_epoch, format_row_place
 from tfaip_like._utils.errors import pluralize
 from tfaip_like._utils.files import atomic_write_text
 
@@ -103,12 +104,14 @@ def _facts(run: Run) -> Iterator[tuple[str, Sequence[Child]]]:
         ),
     )
     if (best := run.best) is not None and best.epoch is not None:
-        yield f"Best {best.monitor}", (format_number(best.value), element("small", f"in epoch {best.epoch}"))
+        yield f"Best {best.monitor}", (format_number(best.value), element("small", f"in {_place(run, best.epoch)}"))
     planned = run.parameters.get("trainer.epochs")
     of_all = element("small", f"of {planned}") if planned is not None else None
-    yield "Epochs", (str(len(run.history)), of_all)
+    yield "Epochs", (format_epoch(run.history[-1]["epoch"] if run.history else 0), of_all)
     if run.seconds is not None:
-        each = element("small", f"{format_duration(run.seconds / len(run.history))} per epoch, without validation")
+        each = element(
+            "small", f"{format_duration(run.seconds / run.history[-1]['epoch'])} per epoch, without validation"
+        )
         yield "Training time", (format_duration(run.seconds), each)
     if (samples := (run.info.get("data") or {}).get("train")) is not None:
         yield "Training samples", (f"{samples:,}",)
@@ -116,10 +119,16 @@ def _facts(run: Run) -> Iterator[tuple[str, Sequence[Child]]]:
         yield "Weights", (f"{weights:,}",)
 
 
+def _place(run: Run, epoch: float) -> str:
+    return format_row_place(run.row_at_epoch(epoch) or {"epoch": epoch})
+
+
 def _curves(run: Run) -> Iterator[Markup]:
     """Yield a chart for each metric: the loss, the monitored metric, all others."""
     best = run.best
-    marks = [Marker(best.epoch, f"best: {best.epoch}")] if best is not None and best.epoch is not None else []
+    marks = (
+        [Marker(best.epoch, f"best: {format_epoch(best.epoch)}")] if best is not None and best.epoch is not None else []
+    )
     monitored = best.monitor if best is not None else ""
     names = sorted(run.curves, key=lambda name: (name != "loss", not monitored.endswith(name)))
     kinds = ["train", "val", *(kind for kind in dict.fromkeys(run.prefixes.values()) if kind != "val")]
@@ -146,11 +155,11 @@ def _outcome(run: Run) -> Markup | None:
         return None
     last = run.history[-1]
     best_epoch = run.best.epoch if run.best is not None else None
-    rows_by_title = {f"best epoch {best_epoch}": run.row_at_epoch(best_epoch)} if best_epoch is not None else {}
+    rows_by_title = {f"best {_place(run, best_epoch)}": run.row_at_epoch(best_epoch)} if best_epoch is not None else {}
     if best_epoch != last["epoch"]:
-        rows_by_title[f"last epoch {last['epoch']}"] = last
+        rows_by_title[f"last {format_row_place(last)}"] = last
     else:
-        rows_by_title = {f"epoch {best_epoch} (best and last)": last}
+        rows_by_title = {f"{format_row_place(last)} (best and last)": last}
     kinds = {
         "train": "",
         **{kind: prefix for prefix, kind in sorted(run.prefixes.items(), key=lambda pair: pair[1] != "val")},
@@ -172,8 +181,8 @@ def _summaries(run: Run) -> Iterator[Markup]:
     blocks: list[Markup] = []
     for kind in sorted(kinds, key=lambda kind: (kind != "val", kind)):
         summaries = element("div", *map(render_summary, list_stored_summaries(folder / kind)), class_="shown")
-        epochs = [row["epoch"] for row in run.history if any(column.startswith(f"{kind}_") for column in row)]
-        title = f"Latest {kind_name(kind)}" + (f", after epoch {epochs[-1]}" if epochs else "")
+        rows = [row for row in run.history if any(column.startswith(f"{kind}_") for column in row)]
+        title = f"Latest {kind_name(kind)}" + (f", after {format_row_place(rows[-1])}" if rows else "")
         blocks.append(
             make_collapsible(title, summaries) if blocks else join_markup(element("p", title, class_="note"), summaries)
         )

@@ -1,4 +1,4 @@
-"""Writer of `history.csv`, the values of each epoch."""
+"""Writer of `history.csv`, the values of each evaluation."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.run_files import as_row
 from tfaip_like._utils.files import atomic_write_text
 
 Row = Mapping[str, float]
 
 
 class History:
-    """Values of all epochs so far, written to disk after each epoch.
+    """Values of all evaluations so far, written to disk after each of them.
 
     Attributes:
-        rows: value by column name, per epoch; `epoch` counts from 1.
+        rows: value by column name, at the end of each epoch and of each validation within it.
     """
 
     def __init__(self, folder: OutputDir | None):
@@ -31,8 +32,7 @@ class History:
 
     def restore(self, rows: Iterable[Row]) -> None:
         """Replace the rows, in memory and on disk, by those of a checkpoint."""
-        # Epochs are written as integers (1, not 1.0), so a resumed run writes the same file.
-        self.rows = [{**row, "epoch": int(row["epoch"])} for row in rows]
+        self.rows = [as_row(row) for row in rows]
         if self._file is not None and self.rows:
             self._write_csv(self._file, self.rows)
         elif self._file is not None:

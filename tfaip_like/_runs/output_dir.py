@@ -23,7 +23,7 @@ RUN_MARKERS = (RUN, TRAINER_PARAMS, HISTORY)
 NONDETERMINISTIC_COLUMNS = ("seconds", "samples_per_second", "input_bound", "memory_mb")
 """Columns of `history.csv` that differ between identical runs."""
 GRADIENT_NORM = "gradient_norm"
-BOOKKEEPING_COLUMNS = ("epoch", "lr", *NONDETERMINISTIC_COLUMNS, GRADIENT_NORM)
+BOOKKEEPING_COLUMNS = ("epoch", "step", "lr", *NONDETERMINISTIC_COLUMNS, GRADIENT_NORM)
 """Columns of `history.csv` that are neither losses nor metrics."""
 
 

@@ -17,7 +17,7 @@ from tfaip_like._runs.run_files import Row, RunInfo, RunSummary, read_history, r
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json
 
-Curve = Sequence[tuple[int, float]]
+Curve = Sequence[tuple[float, float]]
 """Pairs of epoch and value."""
 
 
@@ -28,7 +28,7 @@ class Best:
     monitor: str
     mode: str | None = None
     """`min` or `max`."""
-    epoch: int | None = None
+    epoch: float | None = None
     value: float | None = None
 
 
@@ -64,12 +64,17 @@ class Run:
 
     @cached_property
     def history(self) -> Sequence[Row]:
-        """Return the values of each epoch."""
+        """Return the values of each evaluation: at the end of each epoch, and within it if validated there."""
         return read_history(self.output_dir.history, self._problems)
 
-    def read_recent_history(self, num_epochs: int) -> Sequence[Row]:
-        """Return the values of the last epochs; faster than `history`, for the status of many runs."""
-        return read_history(self.output_dir.history, self._problems, last=num_epochs)
+    def read_recent_history(self, num_rows: int) -> Sequence[Row]:
+        """Return the last rows of the history; faster than `history`, for the status of many runs."""
+        return read_history(self.output_dir.history, self._problems, last=num_rows)
+
+    @property
+    def num_epochs(self) -> int:
+        """Number of completed epochs."""
+        return int(self.history[-1]["epoch"]) if self.history else 0
 
     @cached_property
     def best_metrics(self) -> Mapping[str, float]:
@@ -120,7 +125,7 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """Training time of all epochs in seconds, without validation."""
+        """Training time in seconds, without validation."""
         return sum(row.get("seconds", 0.0) for row in self.history) if self.history else None
 
     @cached_property
@@ -130,7 +135,7 @@ class Run:
         if not known.get("monitor"):
             return None
         best = Best(str(known["monitor"]), known.get("mode"))
-        values = [(row[best.monitor], int(row["epoch"])) for row in self.history if best.monitor in row]
+        values = [(row[best.monitor], row["epoch"]) for row in self.history if best.monitor in row]
         values = [(value, epoch) for value, epoch in values if not math.isnan(value)]
         if self._is_summary_current and known.get("epoch") is not None:
             return Best(best.monitor, best.mode, known["epoch"], known.get("value"))
@@ -161,7 +166,7 @@ class Run:
 
         If the model has a single loss, which equals the total loss, only the total is included.
         """
-        found: dict[str, dict[str, list[tuple[int, float]]]] = {}
+        found: dict[str, dict[str, list[tuple[float, float]]]] = {}
         for column in dict.fromkeys(name for row in self.history for name in row):
             if column not in BOOKKEEPING_COLUMNS:
                 prefix = next((prefix for prefix in self.prefixes if column.startswith(prefix)), "")
@@ -171,12 +176,12 @@ class Run:
         same = [name for name in found if name != "loss" and sums and found[name].get("train") == sums.get("train")]
         return {name: kinds for name, kinds in found.items() if name not in same}
 
-    def column_values(self, column: str) -> list[tuple[int, float]]:
-        """Return (epoch, value) for the epochs that have a value in a column."""
-        return [(int(row["epoch"]), row[column]) for row in self.history if column in row]
+    def column_values(self, column: str) -> list[tuple[float, float]]:
+        """Return (epoch, value) for the rows that have a value in a column."""
+        return [(row["epoch"], row[column]) for row in self.history if column in row]
 
-    def row_at_epoch(self, epoch: int | None) -> Row:
-        """Return the values of an epoch; empty if the epoch is unknown."""
+    def row_at_epoch(self, epoch: float | None) -> Row:
+        """Return the row after this many epochs; empty if there is none."""
         return next((row for row in self.history if row["epoch"] == epoch), {})
 
 

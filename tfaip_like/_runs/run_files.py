@@ -12,16 +12,18 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypedDict, TypeVar, is_typeddict
+from typing import Annotated, Literal, TypeAlias, TypedDict, TypeVar, is_typeddict
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json, read_json, read_text
-from tfaip_like._utils.typed_json import Count, Seconds, decode, decode_lenient
+from tfaip_like._utils.typed_json import AtLeast, Count, Seconds, decode, decode_lenient
 
 Row = Mapping[str, float]
-"""Values of an epoch by column name; `epoch` counts from 1."""
+"""Values of an evaluation by column name: after completed epochs (`epoch` 2), or within one (`epoch` 1.5)."""
 
 T = TypeVar("T")
+
+_Epoch: TypeAlias = Annotated[float, AtLeast(0)]
 
 METRICS = "metrics.json"
 """File of an export with its epoch and metrics."""
@@ -90,13 +92,14 @@ class RunInfo(TypedDict, total=False):
     best_by: MonitorInfo
     parameters: dict[str, str]
     epoch_ends: list[Seconds]
-    """Unix time at the end of each epoch of the last start that completed the training."""
+    """Unix time of each row of the history that the last start has added."""
 
 
 class BestEpoch(TypedDict, total=False):
     """Best epoch of a finished run."""
 
-    epoch: Count | None
+    epoch: float | None
+    step: Count | None
     monitor: str
     mode: Literal["min", "max"]
     value: float | None
@@ -135,8 +138,40 @@ def read_run_file(tp: type[T], path: Path, problems: list[str] | None = None) ->
         return decode(tp, {}, str(path))
 
 
+def as_row_epoch(epoch: float) -> float:
+    """Return an epoch as in a row: an integer (1, not 1.0) at its end, so that a resumed run writes the same file."""
+    return int(epoch) if math.isfinite(epoch) and epoch == int(epoch) else epoch
+
+
+def as_row(values: Mapping[str, float]) -> dict[str, float]:
+    """Return values with `epoch` and `step` as in a row, which JSON and CSV files may hold as fractions (1.0)."""
+    row = dict(values)
+    if "epoch" in row:
+        row["epoch"] = as_row_epoch(row["epoch"])
+    if "step" in row:
+        row["step"] = int(row["step"])
+    return row
+
+
+def format_row_place(row: Row) -> str:
+    """Return where in a run the values of a row are from.
+
+    Example:
+        >>> format_row_place({"epoch": 2, "step": 640}), format_row_place({"epoch": 1.5625, "step": 500})
+        ('epoch 2', 'epoch 1.562 (step 500)')
+    """
+    epoch, step = row["epoch"], row.get("step")
+    is_within = epoch != int(epoch)
+    return f"epoch {format_epoch(epoch)}" + (f" (step {step:.0f})" if is_within and step is not None else "")
+
+
+def format_epoch(epoch: float) -> str:
+    """Return completed epochs with at most three decimals."""
+    return f"{epoch:.3f}".rstrip("0").rstrip(".")
+
+
 def decode_row(value: Json, where: str) -> dict[str, float]:
-    """Decode numbers by name, of which `epoch`, if present, is an integer.
+    """Decode numbers by name, of which `epoch`, if present, is at least 0 and `step` is an integer.
 
     Args:
         value: JSON value.
@@ -146,7 +181,10 @@ def decode_row(value: Json, where: str) -> dict[str, float]:
         UsageError: if a value is not a number; names the key.
     """
     row = decode(dict[str, float], value, where)
-    return row | decode(dict[str, Count], {"epoch": row["epoch"]}, where) if "epoch" in row else row
+    for name, tp in (("epoch", _Epoch), ("step", Count)):
+        if name in row:
+            decode(dict[str, tp], {name: row[name]}, where)  # type: ignore[valid-type]
+    return as_row(row)
 
 
 def read_metrics(export: Path, problems: list[str] | None = None) -> dict[str, float]:
@@ -175,7 +213,7 @@ def read_history(path: Path, problems: list[str] | None = None, last: int | None
     Args:
         path: path of the file.
         problems: list to append a message to for each invalid line, which is then omitted.
-        last: number of last epochs to read; by default all.
+        last: number of last rows to read; by default all.
 
     Raises:
         UsageError: without `problems`, for the first invalid line; names the file and the line.
@@ -251,10 +289,12 @@ def _parse_row(names: Sequence[str], cells: Sequence[str]) -> dict[str, float]:
     if len(cells) != len(names):
         raise ValueError(f"expected {len(names)} cells, got {len(cells)}")
     row = {name: _parse_number(name, cell) for name, cell in zip(names, cells, strict=True) if cell != ""}
-    epoch = row.get("epoch", math.nan)
-    if not (math.isfinite(epoch) and epoch >= 1 and epoch.is_integer()):
-        raise ValueError(f"column epoch: expected an integer of at least 1, got {cells[names.index('epoch')]!r}")
-    return {**row, "epoch": int(epoch)}
+    epoch, step = row.get("epoch", math.nan), row.get("step", 1.0)
+    if not (math.isfinite(epoch) and epoch > 0):
+        raise ValueError(f"column epoch: expected a number above 0, got {cells[names.index('epoch')]!r}")
+    if not (math.isfinite(step) and step >= 1 and step.is_integer()):
+        raise ValueError(f"column step: expected an integer of at least 1, got {cells[names.index('step')]!r}")
+    return as_row(row)
 
 
 def _parse_number(name: str, cell: str) -> float:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
     """Export the model of a checkpoint, with averaged weights if the run exports those.
 
-    A checkpoint within an epoch has no metrics; its export gets those of the previous epoch.
+    A checkpoint without an evaluation has no metrics; its export gets those of the previous evaluation.
 
     Args:
         checkpoint: checkpoint to export.
@@ -53,8 +53,7 @@ def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
             finite_inputs = sorted(_read_finite_inputs(checkpoint.run_dir))
             fill_export(staging_dir, networks, scenario, finite_inputs=finite_inputs)
             add_saved_models([staging_dir], scenario)
-            history = saved["history"]
-            add_metrics(staging_dir, {**(history[-1] if history else {}), "epoch": checkpoint.position.epoch})
+            add_metrics(staging_dir, saved["history"][-1] if saved["history"] else {"epoch": 0})
     finally:
         keras.config.set_dtype_policy(policy)
 

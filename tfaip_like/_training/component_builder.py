@@ -17,7 +17,6 @@ from tfaip_like._keras_ext.schedules import OffsetSchedule
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.callbacks.callback_list import CallbackList
 from tfaip_like._training.callbacks.keras_callbacks import KerasCallbacks
-from tfaip_like._training.checkpointing.checkpoints import Position
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.exports import ExportWriter
@@ -30,6 +29,7 @@ from tfaip_like._training.resume import ResumeState
 from tfaip_like._training.selection.model_selection import ModelSelection
 from tfaip_like._training.steps.compilation import choose_steps_per_execution, compile_train_step
 from tfaip_like._training.steps.training_model import TrainingModel
+from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.examples import ExamplePrinter
 from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
@@ -54,7 +54,7 @@ from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau, TrainingLength
 from tfaip_like.settings import Trainer
-from tfaip_like.settings._interval import parse_interval
+from tfaip_like.settings._interval import Interval, parse_interval
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class _ComponentBuilder:
     def build(self, resume_state: ResumeState | None) -> TrainingComponents:
         scenario, trainer = self.scenario, self.scenario.trainer
         _initialize_keras(trainer, self.seed)
-        loader = self._open_training_loader(resume_state)
+        loader, state = self._open_training_loader(resume_state)
         networks = build_networks(scenario.model, scenario.data)
         if trainer.no_train_scope is not None:
             freeze(networks.training, trainer.no_train_scope)
@@ -156,25 +156,23 @@ class _ComponentBuilder:
             else None
         )
         with preserve_network_state(networks.training):
-            steps_per_execution = steps_per_execution or choose_steps_per_execution(model, trainer, loader)
+            steps_per_execution = steps_per_execution or choose_steps_per_execution(model, trainer, loader, example)
         callbacks = self._make_callbacks(model, loader)
+        step = compile_train_step(model, optimizer, trainer, loader, example, self.devices.names)
+        validations = Validations(
+            trainer,
+            self._build_validation(model, networks, loader),
+            self._build_lavs(exports, loader),
+        )
         self.feed = feed = TrainingFeed(
             loader,
             trainer.epochs,
             steps_per_execution,
-            self._execution_boundaries(callbacks),
+            self._execution_boundaries(callbacks, validations),
             self.bad_samples,
             self.interrupt,
         )
-        step = compile_train_step(model, optimizer, trainer, loader, self.devices.names)
-        validations = Validations(trainer, self._build_validation(model, networks), self._build_lavs(exports))
-        position = resume_state.position(loader) if resume_state is not None else Position(0, 0)
-        progress = Progress(
-            loader.steps_per_epoch,
-            trainer.epochs,
-            position.epoch * loader.steps_per_epoch + position.step,
-            lambda epoch: [validation.prefix for validation in validations.due_after(epoch)],
-        )
+        progress = Progress(loader.steps_per_epoch, trainer.epochs, state.global_step, validations.count_remaining)
         self.interrupt.checks.append(progress.refresh)
         selection = ModelSelection(scenario, model, optimizer, validations)
         self.recorder = EpochRecorder(scenario, self.output_dir, model, validations, selection.best)
@@ -197,9 +195,12 @@ class _ComponentBuilder:
             recorder=self.recorder,
             callbacks=callbacks,
             progress=progress,
+            state=state,
+            example=example,
         )
 
-    def _open_training_loader(self, resume_state: ResumeState | None) -> DataLoader:
+    def _open_training_loader(self, resume_state: ResumeState | None) -> tuple[DataLoader, TrainState]:
+        """Open the training data at the position of the run; return their loader and the position."""
         trainer = self.scenario.trainer
         loader = open_training(
             self.scenario.data,
@@ -212,10 +213,12 @@ class _ComponentBuilder:
             resume_state.stream_length(self.scenario, self.output_dir) if resume_state is not None else None,
         )
         self.loaders.append(loader)
+        state = TrainState(loader.steps_per_epoch)
         if resume_state is not None:
-            resume_state.restore_data_position(self.scenario, self.output_dir, loader)
+            state = resume_state.train_state(loader)
+            resume_state.restore_data_position(self.scenario, self.output_dir, loader, state.global_step)
         self._register_loader(loader, "train")
-        return loader
+        return loader, state
 
     def _make_callbacks(self, model: TrainingModel, loader: DataLoader) -> CallbackList:
         epochs, keras_callbacks = self.scenario.trainer.epochs, None
@@ -223,10 +226,10 @@ class _ComponentBuilder:
             keras_callbacks = KerasCallbacks(self.keras_callbacks, model, epochs, loader.steps_per_epoch)
         return CallbackList(self.scenario.callbacks, keras_callbacks)
 
-    def _execution_boundaries(self, callbacks: CallbackList) -> list[int]:
+    def _execution_boundaries(self, callbacks: CallbackList, validations: Validations) -> list[int]:
         """Return the numbers of steps at whose multiples executions end."""
         checkpoints = parse_interval(self.scenario.trainer.checkpoint_every).steps if self.output_dir else 0
-        return [steps for steps in (checkpoints, *callbacks.step_intervals) if steps]
+        return [steps for steps in (checkpoints, *callbacks.step_intervals, *validations.step_intervals) if steps]
 
     def _register_loader(self, loader: DataLoader, group: str) -> None:
         self.bad_samples.record(loader.bad)
@@ -262,10 +265,10 @@ class _ComponentBuilder:
         )
         return optimizer, lr_schedule
 
-    def _build_validation(self, model: TrainingModel, networks: Networks) -> Validation | None:
-        scenario, every = self.scenario, self.scenario.trainer.val_every_n
+    def _build_validation(self, model: TrainingModel, networks: Networks, training: DataLoader) -> Validation | None:
+        scenario, every = self.scenario, self.scenario.trainer.val_interval
         source = scenario.select_source(Mode.EVALUATE) if every else None
-        loader = self._open_validation_loader(source, scenario.val, every, "val")
+        loader = self._open_validation_loader(source, scenario.val, every, "val", training)
         if loader is None:
             for place in (("val",), ("trainer", "val_every_n"), ("trainer", "print_eval_limit")) if every else ():
                 self.explicit_flags.reject(place, f"{type(scenario).__name__} has no validation data")
@@ -284,12 +287,12 @@ class _ComponentBuilder:
             skips_bad_data=scenario.trainer.on_nan == "skip",
         )
 
-    def _build_lavs(self, exports: ExportWriter) -> dict[str, LavValidation]:
-        scenario, every = self.scenario, self.scenario.trainer.lav_every_n
+    def _build_lavs(self, exports: ExportWriter, training: DataLoader) -> dict[str, LavValidation]:
+        scenario, every = self.scenario, self.scenario.trainer.lav_interval
         lavs = {}
         metrics = ExportMetrics(scenario.model)
         for name, source in (scenario.validate_lav_sources() if every else {}).items():
-            loader = self._open_validation_loader(source, scenario.lav, every, "lav")
+            loader = self._open_validation_loader(source, scenario.lav, every, "lav", training)
             if loader is not None:
                 lavs[name] = LavValidation(
                     name=name,
@@ -311,15 +314,27 @@ class _ComponentBuilder:
         return self.output_dir.path if self.output_dir else Path(tempfile.gettempdir())
 
     def _open_validation_loader(
-        self, source: Source | None, settings: LoaderSettings, every: int, group: str
+        self, source: Source | None, settings: LoaderSettings, every: Interval, group: str, training: DataLoader
     ) -> DataLoader | None:
-        """Return the loader of a source; None if it has no samples."""
+        """Return the loader of a source; None if it has no samples.
+
+        Args:
+            source: validation samples; None if there are none.
+            settings: settings of the loader.
+            every: interval of the validation.
+            group: name of the settings.
+            training: loader of the training data.
+        """
         check_same_classes(self.source, source, group)
         loader = open_validation(self.scenario.data, source, settings, self.seed, self.interrupt.check, group)
         if loader is not None:
             self.loaders.append(loader)
             self._register_loader(loader, group)
-            loader.auto_select_num_workers((loader.num_batches or 0) * self.scenario.trainer.epochs // every)
+            epochs = self.scenario.trainer.epochs
+            # How often a time is reached is unknown; an epoch is a guess.
+            steps = every.num_steps(training.steps_per_epoch) or training.steps_per_epoch
+            num_passes = epochs * training.steps_per_epoch // steps
+            loader.auto_select_num_workers((loader.num_batches or 0) * num_passes)
         return loader
 
 

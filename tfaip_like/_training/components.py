@@ -19,8 +19,10 @@ from tfaip_like._training.selection.model_selection import ModelSelection
 from tfaip_like._training.steps.compilation import compile_train_step
 from tfaip_like._training.steps.train_step import TrainStep
 from tfaip_like._training.steps.training_model import TrainingModel
+from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.validations import Validations
 from tfaip_like._utils.interruption import InterruptFlag
+from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.modeling._network import Networks
 from tfaip_like.scenario import Scenario
@@ -53,6 +55,10 @@ class TrainingComponents:
     recorder: EpochRecorder
     callbacks: CallbackList
     progress: Progress
+    state: TrainState
+    """Position, which the training loop moves."""
+    example: Batch
+    """First training batch."""
 
     @property
     def trainer(self) -> Trainer:
@@ -62,4 +68,6 @@ class TrainingComponents:
     def compile_step(self, jit_compile: bool) -> TrainStep:
         """Return another training step, compiled with XLA or without."""
         trainer = dataclasses.replace(self.trainer, jit_compile=jit_compile)
-        return compile_train_step(self.model, self.model.optimizer, trainer, self.loader, self.devices.names)
+        return compile_train_step(
+            self.model, self.model.optimizer, trainer, self.loader, self.example, self.devices.names
+        )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS
+from tfaip_like._runs.run_files import format_epoch
 from tfaip_like._training.selection.comparison import COMPARE_PREFIX, GAIN
 from tfaip_like._utils.escaping import escape_text
 from tfaip_like._utils.progress_bar import display_width, format_remaining_time
@@ -74,7 +75,7 @@ class EpochLine:
         speed = f"{row['samples_per_second']:.0f} samples/s, input-bound {100 * row['input_bound']:.0f} %"
         gain = numbers([GAIN]) if GAIN in row else ""
         parts = [*map(numbers, groups.values()), gain, f"lr {row['lr']:.3g}, {speed}"]
-        line = f"epoch {row['epoch']}/{self._epochs}: " + " | ".join(part for part in parts if part)
+        line = f"{self._format_head(row)} " + " | ".join(part for part in parts if part)
         return f"{line}  (best so far)" if is_best else line
 
     def format_for_console(self, row: Mapping[str, float], is_best: bool, columns: int, style: Style) -> str:
@@ -88,7 +89,7 @@ class EpochLine:
             columns: width of the console.
             style: colors of the console.
         """
-        head = f"epoch {row['epoch']}/{self._epochs}:".ljust(len(f"epoch {self._epochs}/{self._epochs}:"))
+        head = self._format_head(row).ljust(len(f"epoch {self._epochs}/{self._epochs}:"))
         values = list(self._iter_values(row, is_best))
         end = _format_duration(row["seconds"]) if "seconds" in row else ""
         num_primary = sum(name in row for name in self._primary_names())
@@ -98,6 +99,12 @@ class EpochLine:
         line = f"{head} {SEPARATOR.join(filter(None, [*shown, end]))}".rstrip()
         best = next((text.rstrip() for text in shown if text.rstrip().endswith(BEST_MARK)), None)
         return line.replace(best, style.best(best), 1) if best else line
+
+    def _format_head(self, row: Mapping[str, float]) -> str:
+        """Return the epoch, or the step of a validation within an epoch."""
+        is_within = row["epoch"] != int(row["epoch"])
+        step = f" (step {row['step']:.0f})" if is_within and "step" in row else ""
+        return f"epoch {format_epoch(row['epoch'])}/{self._epochs}{step}:"
 
     def _primary_names(self) -> list[str]:
         return list(dict.fromkeys(["loss", "val_loss", self._monitor]))

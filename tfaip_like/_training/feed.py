@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -55,6 +56,8 @@ class TrainingFeed:
         self._boundaries = boundaries
         self.bad_samples = bad_samples
         self._first_step = 0
+        self._data: Iterator[Any] = iter(())
+        self._executions: deque[range] = deque()
         self._stream: Iterator[Batch] = iter(())
         self._position = -1
         self._errors: list[BaseException] = []
@@ -70,16 +73,22 @@ class TrainingFeed:
                 self._stack_size = max(steps_per_execution, MIN_STEPS_PER_STACK) * loader.accumulate
             self._tf_dataset = self._make_tf_dataset(loader)
 
-    def open(self, first: int) -> tuple[Iterator[Any], Sequence[range]]:
+    def open(self, first: int) -> tuple[Iterator[Any], deque[range]]:
         """Return the data of the steps from `first` (of the run) to the end of its epoch.
 
+        Batches that were prefetched before an interruption of the steps, by a validation, are used.
+
         Returns:
-            The data for `TrainStep.run`, and the steps of each execution.
+            The data for `TrainStep.run`, and the steps of each execution, which the caller removes before it runs them.
         """
-        self._first_step = first
         assert self._loader is not None
-        executions = list(self._loader.group_steps(first, self._epoch_end, self._steps_per_execution, self._boundaries))
-        return self._iter_data(), executions
+        if not self._executions or self._executions[0].start != first:
+            self._first_step = first
+            self._executions = deque(
+                self._loader.group_steps(first, self._epoch_end, self._steps_per_execution, self._boundaries)
+            )
+            self._data = self._iter_data()
+        return self._data, self._executions
 
     @property
     def _epoch_end(self) -> int:
@@ -116,7 +125,7 @@ class TrainingFeed:
     def release(self) -> None:
         """Release references to the dataset (tf.data never frees its generators)."""
         self._loader = None
-        self._stream = iter(())
+        self._stream = self._data = iter(())
         self._errors.clear()  # their tracebacks reference the dataset
 
     def pop_wait_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""Training loop: the steps of each epoch, its end, and checkpoints."""
+"""Training loop: steps, evaluations and checkpoints."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position
 from tfaip_like._training.checkpointing.manager import CheckpointManager
 from tfaip_like._training.components import TrainingComponents
-from tfaip_like._training.epoch_end import EpochEnd
+from tfaip_like._training.evaluation import Evaluation
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers
 from tfaip_like._training.non_finite import NonFiniteGuard
 from tfaip_like._training.profiler import StepProfiler
 from tfaip_like._training.resume import ResumeState, batching_signature
 from tfaip_like._training.steps.compilation import is_xla_unsupported_error
 from tfaip_like._training.steps.training_model import NON_FINITE, select_logged_metrics
-from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.sanity_check import run_sanity_check
 from tfaip_like._utils.errors import Interrupted
 from tfaip_like.params._resources import make_paths_relative
@@ -51,17 +50,14 @@ class TrainingLoop:
         self.components = components
         self.resume_state = resume_state
         self.step = components.step
-        self.state = (
-            resume_state.train_state(components.loader)
-            if resume_state
-            else TrainState(components.loader.steps_per_epoch)
-        )
+        self.state = components.state
         self.schedule_begin = resume_state.schedule_begin() if resume_state else 0.0
         path = components.output_dir.path if components.output_dir is not None else None
         self.context = TrainingContext(components.scenario, path, components.model, self.state, self.step)
-        self.epoch_end = EpochEnd(components, self.context, loggers)
+        self.evaluation = Evaluation(components, self.context, loggers)
         self.non_finite = NonFiniteGuard(components)
-        self._start_position = self.state.position
+        self._saved_state = dataclasses.replace(self.state)
+        """State of the last checkpoint, initially that from which the run starts."""
         self._start_time: float | None = None
         """Time at which the measurement of the steps began; None outside of them."""
         self._last_sync_step = 0
@@ -88,13 +84,12 @@ class TrainingLoop:
             self.components.interrupt.check()
             self._begin_training()
             while not self._is_finished:
-                if self.state.epoch_result is None:
-                    self._train_epoch()
-                assert self.state.epoch_result is not None
-                self.epoch_end.run(self.state.epoch_result)
-                self.state.complete_epoch()
+                if self.state.metrics is None:
+                    self._train_until_evaluation()
+                self.evaluation.run(self.state)
+                self.state.complete_evaluation()
                 self.context.logged.clear()
-                self._save_after_epoch()
+                self._save_after_evaluation()
                 self._report_checkpoints()
                 if not self._is_finished:
                     self.components.interrupt.check()
@@ -111,20 +106,25 @@ class TrainingLoop:
         self.components.interrupt.disarm()
 
     def _begin_training(self) -> None:
-        """Begin or resume the work of callbacks."""
+        """Begin or resume the work of callbacks, and restore the metrics of a resumed epoch."""
         self.components.callbacks.call("on_train_begin", self.context)
         if self.resume_state is not None:
             self.resume_state.restore_callbacks(self.components, self.context)
+            self.components.model.reset_metrics()
+            if self.state.step and not self.state.is_epoch_complete:
+                self.resume_state.restore_epoch_metrics(self.components.model)
+            if not self._is_evaluation_due:  # any more, because its interval was changed
+                self.state.metrics = None
 
     @property
     def _is_finished(self) -> bool:
         is_last = self.state.epoch >= self.components.trainer.epochs
         return is_last or bool(self.components.selection.stop_reason)
 
-    def _train_epoch(self) -> None:
-        """Run the remaining steps of the current epoch."""
-        self._begin_epoch()
-        while self.state.step < self.state.steps_per_epoch:
+    def _train_until_evaluation(self) -> None:
+        """Run the steps up to the next evaluation, which is that of the epoch or a validation within it."""
+        self._begin_steps()
+        while not self._is_evaluation_due:
             try:
                 self._run_executions()
             except Exception as error:
@@ -132,37 +132,50 @@ class TrainingLoop:
                     self.non_finite.explain(error, self.state.epoch + 1, self._read_completed_steps)
                     raise
         if self.profiler is not None:
-            self.profiler.on_epoch_end()
+            self.profiler.on_steps_end()
         self._complete_steps()
 
-    def _run_executions(self) -> None:
-        """Run executions until the end of the epoch."""
-        data, executions = self.components.feed.open(self.state.global_step)
-        for steps in executions:
-            if self.profiler is not None:
-                self.profiler.on_execution_begin(steps.start + 1)
-            self.components.callbacks.on_execution_begin(self.context)
-            with self.components.feed.reraise_pipeline_errors():
-                results = self.step.run(data, len(steps))
-            self.state.step += len(steps)
-            self._after_execution(results, is_last=steps == executions[-1])
+    @property
+    def _is_evaluation_due(self) -> bool:
+        return self.state.is_epoch_complete or bool(self.components.validations.due_at(self.state))
 
-    def _begin_epoch(self) -> None:
-        """Reset the metrics, or restore those of a resumed epoch, and start the clock."""
+    def _run_executions(self) -> None:
+        """Run executions until an evaluation is due."""
+        components, is_due = self.components, False
+        data, executions = components.feed.open(self.state.global_step)
+        while not is_due:
+            num_steps = len(executions.popleft())
+            if self.profiler is not None:
+                self.profiler.on_execution_begin(self.state.global_step + 1)
+            components.callbacks.on_execution_begin(self.context)
+            with components.feed.reraise_pipeline_errors():
+                results = self.step.run(data, num_steps)
+            self.state.step += num_steps
+            if components.validations.depend_on_time:
+                self._measure_time()
+            is_due = self._is_evaluation_due
+            self._after_execution(results, is_last=is_due)
+
+    def _begin_steps(self) -> None:
+        """Reset the metrics at the beginning of an epoch, and start the clock."""
         model = self.components.model
-        model.reset_metrics()
-        if self.resume_state is not None and self.state.step:
-            self.resume_state.restore_epoch_metrics(model)
+        if self.state.step == 0:
+            model.reset_metrics()
         model.non_finite.steps.assign(self.state.step)
         self._last_sync_step = self.state.global_step
-        self.components.interrupt.report_phase("epoch")
         if self.state.step == 0:
+            self.components.interrupt.report_phase("epoch")
             self.components.callbacks.call("on_epoch_begin", self.context)
         self.components.feed.pop_wait_seconds()
         self._start_time = time.perf_counter()
 
     def _after_execution(self, results: Mapping[str, Any], is_last: bool) -> None:
-        """Report progress and save a checkpoint if it is due."""
+        """Report progress and save a checkpoint if it is due.
+
+        Args:
+            results: averages over the epoch so far.
+            is_last: whether an evaluation follows, after which the checkpoint is saved instead.
+        """
         step, components = self.state.global_step, self.components
         if self.profiler is not None:
             self.profiler.on_execution_end(step)
@@ -175,29 +188,31 @@ class TrainingLoop:
         self._report_checkpoints()
         if self.checkpoint_manager is not None:
             self.checkpoint_manager.raise_pending_error()
-            if not is_last and self.checkpoint_manager.should_save_after_step(step):
+            if not is_last and self.checkpoint_manager.is_due(self.state):
                 self._save_checkpoint()
         components.interrupt.report_phase("step")
         # Not after the last step: the metrics of the epoch are collected first, since no checkpoint could restore
-        # them; signals are checked again after that.
+        # them after the end of an epoch; signals are checked again after that.
         if not is_last:
             components.interrupt.check()
 
     def _complete_steps(self) -> None:
-        """Collect the training metrics of an epoch whose steps are complete."""
+        """Collect the training metrics for the evaluation that follows."""
         self._measure_time()
         self._start_time = None
         self.step.sync_to_model()
         results = {name: float(value) for name, value in self.components.model.metric_results().items()}
         values = select_logged_metrics(results)
-        if self.non_finite.count_skipped(self.state.epoch + 1) == self.state.steps_per_epoch:
+        if self.non_finite.count_skipped() == self.state.step:
             values = dict.fromkeys(values, math.nan)  # all steps were skipped: nothing to average
+        if self.state.is_epoch_complete:
+            self.non_finite.log_skipped(self.state.epoch + 1)
         if GRADIENT_NORM in results:
             values[GRADIENT_NORM] = results[GRADIENT_NORM]
-        self.state.complete_steps(values)
+        self.state.metrics = values
 
     def _measure_time(self) -> None:
-        """Add the time since the last call to the duration of the current epoch."""
+        """Add the time since the last call to the duration of the steps."""
         if self._start_time is not None:
             now = time.perf_counter()
             self.state.seconds += now - self._start_time
@@ -240,11 +255,10 @@ class TrainingLoop:
         self.step.sync_to_model()
         return int(keras.ops.convert_to_numpy(self.components.model.non_finite.steps.value))
 
-    def _save_after_epoch(self) -> None:
+    def _save_after_evaluation(self) -> None:
         manager, state = self.checkpoint_manager, self.state
-        if manager is not None and (
-            self._is_finished or manager.should_save_after_epoch(state.epoch, state.global_step)
-        ):
+        is_best = state.position in self.components.selection.best_checkpoints.positions
+        if manager is not None and (self._is_finished or is_best or manager.is_due(state)):
             self._save_checkpoint()
 
     def _report_checkpoints(self) -> None:
@@ -254,24 +268,25 @@ class TrainingLoop:
 
     def _save_checkpoint(self) -> None:
         assert self.checkpoint_manager is not None
-        components = self.components
+        components, state = self.components, self.state
         assert components.output_dir is not None
-        if self.state.step and self.state.epoch_result is None:
+        if state.step and not state.is_epoch_complete:
             self.step.sync_to_model()
             self._report_non_finite(int(components.model.non_finite.result()))
             self._measure_time()
         else:  # drop the metrics of a validation, whose number of steps depends on the steps per execution
             components.model.reset_metrics()
-        result = self.state.epoch_result
         values = {
             "batching": batching_signature(components.loader),
-            "stream": components.loader.stream_state(self.state.global_step),
+            "stream": components.loader.stream_state(state.global_step),
             "at_once": components.steps_per_execution,
             "schedule_begin": self.schedule_begin,
             "schedule_offset": components.lr_schedule.offset,
-            "seconds": self.state.seconds,
-            "waited": self.state.waited,
-            "trained": dataclasses.asdict(result) if result else None,
+            "seconds": state.seconds,
+            "waited": state.waited,
+            "evaluated_step": state.evaluated_step,
+            "evaluated_seconds": state.evaluated_seconds,
+            "metrics": state.metrics,
             "history": list(components.recorder.history.rows),  # a copy: a thread writes it during the next epoch
             **components.selection.state(),
             "callbacks": components.callbacks.state(),
@@ -282,18 +297,18 @@ class TrainingLoop:
             state=values,
             params=make_paths_relative(components.scenario, components.output_dir.path).to_dict(),
         )
-        self.checkpoint_manager.save(self.state.position, content)
+        self.checkpoint_manager.save(state.position, content, components.selection.best_checkpoints.positions)
+        self._saved_state = dataclasses.replace(state)
 
     def _save_on_exit(self, error: BaseException) -> None:
         """Save the state after an interruption or an exception, provided that no step was in progress.
 
         That is the case after a signal, after an error of the data pipeline (a step starts once its batches are
-        available) or of a callback, and once all steps of the epoch are complete (validation and export do not change
-        the state).
+        available) or of a callback, and during an evaluation (validation and export do not change the state).
         """
         is_between_steps = (
             isinstance(error, Interrupted)
-            or self.state.epoch_result is not None
+            or self.state.metrics is not None
             or self.components.feed.has_failed
             or self.components.callbacks.has_raised
         )
@@ -305,7 +320,7 @@ class TrainingLoop:
         try:
             self._commit_interrupted_execution()
             # At the start position the metrics of a resumed epoch may not be restored yet; its checkpoint has them.
-            if self.state.position not in (self.checkpoint_manager.last_position, self._start_position):
+            if not self.state.is_at(self._saved_state):
                 self._save_checkpoint()
                 self.checkpoint_manager.wait_until_finished()
         except Exception as failure:
@@ -323,7 +338,7 @@ class TrainingLoop:
         if self._start_time is None:  # no steps are running
             return
         self.state.step = self._read_completed_steps()
-        if self.state.step == self.state.steps_per_epoch:
+        if self.state.is_epoch_complete:
             self._complete_steps()
 
     def _close(self) -> None:

@@ -83,13 +83,15 @@ class NonFiniteGuard:
                     message = f"training failed at epoch {epoch}, step {number} (global step {step})"
                     raise UsageError(f"{message}.\n{bad.describe(place)}.") from error
 
-    def count_skipped(self, epoch: int) -> int:
-        """Return the number of skipped steps of a completed epoch; log it if there are several."""
-        count = int(ops.convert_to_numpy(self.components.model.non_finite.count.value))
-        if count > 1:
+    def count_skipped(self) -> int:
+        """Return the number of skipped steps of the current epoch."""
+        return int(ops.convert_to_numpy(self.components.model.non_finite.count.value))
+
+    def log_skipped(self, epoch: int) -> None:
+        """Log the number of skipped steps of a completed epoch if there are several."""
+        if (count := self.count_skipped()) > 1:
             steps = self.components.loader.steps_per_epoch
             logger.warning("epoch %d: skipped %d of %d steps (non-finite loss or gradients)", epoch, count, steps)
-        return count
 
     def _report(self, step: int, position: str) -> None:
         trainer = self.components.trainer

@@ -71,7 +71,7 @@ class StepProfiler:
         if step - self._first_step + 1 >= MIN_PROFILED_STEPS:
             self._stop()
 
-    def on_epoch_end(self) -> None:
+    def on_steps_end(self) -> None:
         """Stop the profile, which does not include validation."""
         self._stop()
 

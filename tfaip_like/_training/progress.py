@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 LOG_INTERVAL_S = 30.0
 REFRESH_INTERVAL_S = 0.5
 OTHER_WORK = "other"
-"""Name of the work after each epoch besides validation: exports, checkpoints, the report."""
+"""Name of the work of each evaluation besides validation: exports, checkpoints, the report."""
+CountValidations = Callable[[int, int, float], Mapping[str, float]]
 SMOOTHING = 0.3
 """Smoothing factor of the moving averages of durations."""
 
@@ -28,13 +29,13 @@ class RemainingTimeEstimator:
     Args:
         steps_per_epoch: steps per epoch.
         epochs: number of epochs.
-        scheduled_validations: returns the names of the validations after an epoch (from 1).
+        count_validations: see `Validations.count_remaining`.
 
     Example:
-        >>> estimator = RemainingTimeEstimator(10, epochs=2, scheduled_validations=lambda epoch: ["val_"])
+        >>> estimator = RemainingTimeEstimator(10, epochs=2, count_validations=lambda *_: {"val_": 2})
         >>> estimator.record_steps(10, 5.0)
         >>> estimator.record("val_", 2.0)
-        >>> estimator.remaining_seconds(done=10, epoch=1)  # five seconds of steps and two validations
+        >>> estimator.remaining_seconds(done=10)  # five seconds of steps and two validations
         9.0
     """
 
@@ -42,11 +43,11 @@ class RemainingTimeEstimator:
         self,
         steps_per_epoch: int,
         epochs: int,
-        scheduled_validations: Callable[[int], Sequence[str]] = lambda epoch: (),
+        count_validations: CountValidations = lambda step, steps_per_epoch, seconds: {},
     ):
         self._steps_per_epoch = steps_per_epoch
         self._epochs = epochs
-        self._scheduled_validations = scheduled_validations
+        self._count_validations = count_validations
         self._step_seconds: float | None = None
         self._phase_seconds: dict[str, float] = {}
         self._estimated_seconds: dict[str, float] = {}
@@ -59,7 +60,7 @@ class RemainingTimeEstimator:
         self._num_measured += 1
 
     def record(self, name: str, seconds: float) -> None:
-        """Record the duration of a validation, or of the other work after an epoch (`OTHER_WORK`)."""
+        """Record the duration of a validation, or of the other work of an evaluation (`OTHER_WORK`)."""
         self._phase_seconds[name] = _smooth(self._phase_seconds.get(name), seconds)
 
     def estimate(self, name: str, seconds: float) -> None:
@@ -70,25 +71,22 @@ class RemainingTimeEstimator:
         """Return the expected duration of a validation; None if it is unknown."""
         return self._phase_seconds.get(name, self._estimated_seconds.get(name))
 
-    def remaining_seconds(self, done: int, epoch: int, finished: Sequence[str] = ()) -> float | None:
+    def remaining_seconds(self, done: int, finished: Sequence[str] = ()) -> float | None:
         """Return the remaining seconds; None if no step was measured.
 
         Args:
             done: completed steps of the run.
-            epoch: current epoch, from 1.
-            finished: names of its completed validations.
+            finished: names of the validations that are complete among those due after these steps.
         """
         if self._step_seconds is None:
             return None
-        remaining = (self._steps_per_epoch * self._epochs - done) * self._step_seconds
-        for ending in range(epoch, self._epochs + 1):
-            names = [
-                name
-                for name in (*self._scheduled_validations(ending), OTHER_WORK)
-                if ending > epoch or name not in finished
-            ]
-            remaining += sum(self.expected_seconds(name) or 0.0 for name in names)
-        return remaining
+        seconds = (self._steps_per_epoch * self._epochs - done) * self._step_seconds
+        counts = self._count_validations(done, self._steps_per_epoch, seconds)
+        num_epochs = self._epochs - max(0, done - 1) // self._steps_per_epoch
+        counts = {**counts, OTHER_WORK: max([num_epochs, *counts.values()])}
+        for name, count in counts.items():
+            seconds += max(0.0, count - (name in finished)) * (self.expected_seconds(name) or 0.0)
+        return seconds
 
 
 def _smooth(before: float | None, latest: float) -> float:
@@ -102,7 +100,7 @@ class Progress:
         steps_per_epoch: steps per epoch.
         epochs: number of epochs.
         done: completed steps of a resumed run.
-        scheduled_validations: returns the names of the validations after an epoch (from 1).
+        count_validations: see `Validations.count_remaining`.
         stream: output of the progress bar; stderr by default.
     """
 
@@ -111,20 +109,20 @@ class Progress:
         steps_per_epoch: int,
         epochs: int,
         done: int = 0,
-        scheduled_validations: Callable[[int], Sequence[str]] = lambda epoch: (),
+        count_validations: CountValidations = lambda step, steps_per_epoch, seconds: {},
         stream: IO[str] | None = None,
     ):
         self.steps_per_epoch = steps_per_epoch
         self.steps = steps_per_epoch * epochs
         self.epochs = epochs
         self.done = done
-        self.remaining_time = RemainingTimeEstimator(steps_per_epoch, epochs, scheduled_validations)
+        self.remaining_time = RemainingTimeEstimator(steps_per_epoch, epochs, count_validations)
         self._clock = time.monotonic
         self._phase_start = self._last_shown = self._clock()
         self._validation: _RunningValidation | None = None
         self._finished_validations: list[str] = []
         self._validation_seconds = 0.0
-        """Duration of the validations after the current epoch."""
+        """Duration of the validations of the current evaluation."""
         self._epoch = min(done // steps_per_epoch + 1, epochs)
         """Current epoch."""
         self._stream = stream or sys.stderr
@@ -145,8 +143,8 @@ class Progress:
         self._display(done, loss)
 
     @contextmanager
-    def measure_epoch_end(self, epoch: int) -> Iterator[None]:
-        """Measure the block as the work after the steps of an epoch."""
+    def measure_evaluation(self, epoch: int) -> Iterator[None]:
+        """Measure the block as an evaluation in an epoch, from 1."""
         self._epoch, self._validation_seconds, start = epoch, 0.0, self._clock()
         try:
             yield
@@ -231,7 +229,7 @@ class Progress:
 
     def _format_remaining(self) -> str:
         """Return the remaining time after a comma; an empty string if it is unknown."""
-        seconds = self.remaining_time.remaining_seconds(self.done, self._epoch, self._finished_validations)
+        seconds = self.remaining_time.remaining_seconds(self.done, self._finished_validations)
         if seconds is None:
             return ""
         if self._validation is not None:  # partly done

@@ -1,4 +1,4 @@
-"""Recorder of epochs: history, report and the log line."""
+"""Recorder of evaluations: history, report and the log line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class EpochRecorder:
-    """Recorder of the values of each epoch; holds the history.
+    """Recorder of the values of each evaluation; holds the history.
 
     Args:
         scenario: scenario of the run.
@@ -47,7 +47,7 @@ class EpochRecorder:
         self._line = EpochLine(scenario.trainer.epochs, self._losses, best.monitor)
         self.history = History(output_dir)
         self.epoch_ends: list[float] = []
-        """Unix time at the end of each epoch that this process has trained."""
+        """Unix time of each row that this process has recorded."""
         compare_to = scenario.trainer.compare_to
         self._comparison = RunComparison(compare_to, best) if compare_to is not None else None
         self._reporter = Reporter(output_dir)
@@ -62,7 +62,7 @@ class EpochRecorder:
         return self._comparison.values(row) if self._comparison is not None else {}
 
     def record(self, row: Mapping[str, float], summaries: Summaries) -> None:
-        """Record an epoch.
+        """Record an evaluation.
 
         Args:
             row: row of the history.
@@ -76,7 +76,7 @@ class EpochRecorder:
         self.history.rows.append(dict(row))
 
     def log(self, row: Mapping[str, float], is_improved: bool) -> None:
-        """Log a line about an epoch that was recorded."""
+        """Log a line about a row that was recorded."""
         self.epoch_ends.append(round(time.time(), 3))
         log_with_console_line(
             logger,
@@ -93,19 +93,19 @@ class EpochRecorder:
         self.history.restore(rows)
 
     def to_logged_epoch(
-        self, row: Mapping[str, float], step: int, is_best: bool, summaries: Summaries | None = None
+        self, row: Mapping[str, float], is_best: bool, summaries: Summaries | None = None
     ) -> LoggedEpoch:
-        """Return an epoch for loggers.
+        """Return the values of an evaluation for loggers.
 
         Args:
             row: row of the history.
-            step: completed steps of the run.
-            is_best: whether the epoch is the best so far.
+            is_best: whether it is the best so far.
             summaries: summaries of the validations, by prefix and name.
         """
         shown = {f"{prefix}{name}": each for prefix, part in (summaries or {}).items() for name, each in part.items()}
         best = {name: row[name] for name in self._best_metric_names() if name in row}
-        return LoggedEpoch(int(row["epoch"]), step, dict(row), shown, best if is_best else None)
+        metrics = {name: value for name, value in row.items() if name != "step"}
+        return LoggedEpoch(row["epoch"], int(row["step"]), metrics, shown, best if is_best else None)
 
     def close(self) -> None:
         """Write what is pending, and close all files."""

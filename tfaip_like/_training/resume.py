@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import Run
-from tfaip_like._runs.run_files import read_metrics
+from tfaip_like._runs.run_files import format_epoch, read_metrics
 from tfaip_like._training import variables
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import (
@@ -26,10 +27,10 @@ from tfaip_like._training.checkpointing.checkpoints import (
 )
 from tfaip_like._training.checkpointing.state_schema import SavedState, decode_state
 from tfaip_like._training.components import TrainingComponents
-from tfaip_like._training.epoch_end import export_best
+from tfaip_like._training.evaluation import export_best
 from tfaip_like._training.selection.model_selection import read_later_best
 from tfaip_like._training.steps.training_model import TrainingModel
-from tfaip_like._training.train_state import EpochResult, TrainState
+from tfaip_like._training.train_state import TrainState
 from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
 from tfaip_like._utils.files import move_directory
 from tfaip_like.data._loader.counting import PassCounts
@@ -53,29 +54,18 @@ class ResumeState:
     settings: Resume
 
     def train_state(self, loader: DataLoader) -> TrainState:
-        """Return the position and the measurements of the current epoch."""
-        position = self.position(loader)
-        return TrainState(
-            loader.steps_per_epoch,
-            position.epoch,
-            position.step,
-            self.state["seconds"],
-            self.state["waited"],
-            self.epoch_result,
-        )
-
-    @property
-    def epoch_result(self) -> EpochResult | None:
-        """Training metrics of the current epoch, if all its steps are complete."""
-        values = self.state["trained"]
-        return EpochResult(**values) if values else None
-
-    def position(self, loader: DataLoader) -> Position:
         """Return the position in a loader: the same step, or the same fraction of an epoch of another length."""
-        saved, steps = self.checkpoint.position, loader.steps_per_epoch
-        if self.epoch_result is not None:
-            return Position(saved.epoch, steps)
-        return Position(saved.epoch, saved.step * steps // self._batching["steps_per_epoch"])
+        saved, steps, before = self.checkpoint.position, loader.steps_per_epoch, self._batching["steps_per_epoch"]
+        return TrainState(
+            steps_per_epoch=steps,
+            epoch=saved.epoch,
+            step=saved.step * steps // before,
+            seconds=self.state["seconds"],
+            evaluated_step=self.state["evaluated_step"] * steps // before,
+            evaluated_seconds=self.state["evaluated_seconds"],
+            waited=self.state["waited"],
+            metrics=self.state["metrics"],
+        )
 
     def schedule_begin(self) -> float:
         """Return the epoch (possibly fractional) at which the learning-rate schedule starts."""
@@ -95,13 +85,13 @@ class ResumeState:
             return None
         return PassCounts(*stream["counted"])
 
-    def restore_data_position(self, scenario: Scenario, output_dir: OutputDir | None, loader: DataLoader) -> None:
-        """Seek the training loader to the position of the checkpoint."""
-        position = self.position(loader)
+    def restore_data_position(
+        self, scenario: Scenario, output_dir: OutputDir | None, loader: DataLoader, step: int
+    ) -> None:
+        """Seek the training loader to the position of the checkpoint, which is this step of the run."""
         current = batching_signature(loader)
         is_same = all(self._batching[name] == current[name] for name in ("steps_per_epoch", "batch_size", "accumulate"))
         is_same = is_same and self._has_same_data(scenario, output_dir)
-        step = position.epoch * loader.steps_per_epoch + position.step
         loader.seek(step, self.state.get("stream"), is_same)
 
     def _has_same_data(self, scenario: Scenario, output_dir: OutputDir | None) -> bool:
@@ -145,29 +135,40 @@ class ResumeState:
         if is_restored and self._batching == batching_signature(loader) and self.settings.learning_rate != "fresh":
             lr_schedule.offset = int(self.state["schedule_offset"])
         else:
-            position = self.position(loader)
-            epochs = position.epoch + position.step / loader.steps_per_epoch - self.schedule_begin()
+            epochs = components.state.elapsed.epochs - self.schedule_begin()
             lr_schedule.offset = round(epochs * loader.steps_per_epoch) - int(optimizer.iterations)
         variables.restore_random(model, arrays)
-        history, has_abandoned_epochs = self.state["history"], self.settings.epoch is not None
+        history, has_abandoned_epochs = self.state["history"], self.settings.is_rewind
         components.selection.restore(
             self.state,
-            {} if has_abandoned_epochs else read_later_best(components.output_dir, len(history)),
+            {} if has_abandoned_epochs else read_later_best(components.output_dir, history),
+            components.state.elapsed,
             reset_best=self.settings.early_stopping == "fresh",
             reset_lr=self.settings.learning_rate == "fresh",
         )
+        if components.output_dir is not None:
+            selection = components.selection
+            selection.best_checkpoints = selection.best_checkpoints.restored(
+                self.state["best_checkpoints"],
+                list_checkpoints(components.output_dir.checkpoints),
+                history,
+                selection.best.monitor,
+                self._batching["steps_per_epoch"],
+            )
         components.recorder.restore(history)
 
     def supersede_later_checkpoints(self, output_dir: OutputDir) -> None:
         """Move later checkpoints, and exports of abandoned epochs, to checkpoints/superseded.
 
-        Later checkpoints are those after `--resume.epoch`, or corrupt ones, which must not count as the latest.
+        Later checkpoints are those after the chosen one, or corrupt ones, which must not count as the latest.
         """
         superseded_dir, moved = supersede_later_checkpoints(output_dir.checkpoints, self.checkpoint.position)
         if moved:
             logger.warning("%s moved to %s", pluralize(moved, "later checkpoint"), superseded_dir)
         for export in (output_dir.best, output_dir.export):
-            if self.settings.epoch is not None and read_metrics(export).get("epoch", 0) > self.settings.epoch:
+            if self.settings.is_rewind and read_metrics(export).get("epoch", 0) > self._to_epochs(
+                self.checkpoint.position
+            ):
                 superseded_dir.mkdir(exist_ok=True)
                 move_directory(export, superseded_dir / export.name)
 
@@ -178,17 +179,16 @@ class ResumeState:
 
     def restore_best(self, components: TrainingComponents) -> None:
         """Export the best epoch again if best/ is missing or belongs to an abandoned epoch (`--resume.epoch`)."""
-        output_dir, epoch, model = components.output_dir, components.selection.best.epoch, components.model
-        if output_dir is None or epoch is None or Run(output_dir).best_metrics.get("epoch") == epoch:
+        output_dir, best, model = components.output_dir, components.selection.best, components.model
+        if output_dir is None or best.epoch is None or Run(output_dir).best_metrics.get("epoch") == best.epoch:
             return
-        saved = next(
-            (one for one in list_checkpoints(output_dir.checkpoints) if one.position == Position(epoch, 0)), None
-        )
+        checkpoints = list_checkpoints(output_dir.checkpoints)
+        saved = next((one for one in checkpoints if self._to_epochs(one.position) == best.epoch), None)
         if saved is None:
             logger.warning(
-                "cannot restore best/: no checkpoint of the best epoch (%d); best/ will contain the best of the "
+                "cannot restore best/: no checkpoint of the best epoch (%s); best/ will contain the best of the "
                 "following epochs",
-                epoch,
+                format_epoch(best.epoch),
             )
             components.selection.clear_best()
             return
@@ -198,8 +198,13 @@ class ResumeState:
             variables.restore_optimizer(model.optimizer, arrays)
             variables.restore_random(model, arrays)
             if is_best:
-                export_best(components, epoch)
-        logger.info("restored best/ from the checkpoint of epoch %d", epoch)
+                export_best(components, best.epoch)
+        logger.info("restored best/ from the checkpoint of %s", best.place)
+
+    def _to_epochs(self, position: Position) -> float:
+        """Return a position as in the rows of the history."""
+        steps_per_epoch = int(self._batching["steps_per_epoch"])
+        return (position.epoch * steps_per_epoch + position.step) / steps_per_epoch
 
     def restore_epoch_metrics(self, model: TrainingModel) -> None:
         """Restore the metrics of the current epoch."""
@@ -254,20 +259,40 @@ def load_resume_state(output_dir: OutputDir, settings: Resume) -> ResumeState | 
     """Load the state to resume from; None if there is no checkpoint.
 
     Raises:
-        UsageError: if there is no checkpoint of `settings.epoch`, or all checkpoints are corrupt.
+        UsageError: if the chosen checkpoint does not exist, or all checkpoints are corrupt.
     """
-    if settings.epoch is None:
+    if not settings.is_rewind:
         latest = load_latest_valid(output_dir.checkpoints)
         return _make_resume_state(*latest, settings) if latest else None
-    position = Position(settings.epoch, 0)
+    checkpoint = _find_checkpoint(output_dir, settings)
+    return _make_resume_state(checkpoint, checkpoint.read(), settings)
+
+
+def _find_checkpoint(output_dir: OutputDir, settings: Resume) -> Checkpoint:
+    """Return the chosen checkpoint (`--resume.epoch`, `--resume.checkpoint`)."""
     checkpoints = {checkpoint.position: checkpoint for checkpoint in list_checkpoints(output_dir.checkpoints)}
+    if settings.checkpoint is not None:
+        return _find_named_checkpoint(output_dir, settings.checkpoint, list(checkpoints.values()))
+    assert settings.epoch is not None
+    position = Position(settings.epoch, 0)
     if position not in checkpoints:
         epochs = ", ".join(str(other.epoch) for other in checkpoints if not other.step)
         raise UsageError(
             f"--resume.epoch {settings.epoch}: no checkpoint of this epoch in {output_dir.checkpoints} (available: "
             f"{epochs or 'none'});\nuse --trainer.keep_every_n 1 to keep all checkpoints of a run"
         )
-    return _make_resume_state(checkpoints[position], checkpoints[position].read(), settings)
+    return checkpoints[position]
+
+
+def _find_named_checkpoint(output_dir: OutputDir, name: Path, checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    is_elsewhere = len(name.parts) > 1 and name.parent.resolve() != output_dir.checkpoints.resolve()
+    for checkpoint in checkpoints:
+        if checkpoint.path.name == name.name and not is_elsewhere:
+            return checkpoint
+    available = truncate_list([checkpoint.path.name for checkpoint in checkpoints], 10)
+    raise UsageError(
+        f"--resume.checkpoint {name}: no such checkpoint in {output_dir.checkpoints} (available: {available or 'none'})"
+    )
 
 
 def _make_resume_state(checkpoint: Checkpoint, content: CheckpointData, settings: Resume) -> ResumeState:

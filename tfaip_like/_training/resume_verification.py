@@ -23,6 +23,7 @@ from tfaip_like._utils.processes import run_child_process
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.params._tree import validate_params
 from tfaip_like.scenario import Scenario
+from tfaip_like.settings._interval import parse_interval
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ NUM_EPOCHS = 2
 NUM_STEPS = 8
 CHECKPOINT_EVERY_STEPS = 3
 """Steps between two checkpoints, each of which ends an execution; not a divisor of the steps per epoch."""
+
+MAX_VALIDATION_STEPS = 5
+"""Longest interval of validations within an epoch."""
 
 Interruption = Callable[[Scenario], None]
 """Trains a short scenario and interrupts it before its end."""
@@ -155,6 +159,8 @@ def _shorten(scenario: Scenario, output_dir: Path) -> Scenario:
         steps_per_execution=None
         if trainer.steps_per_execution is None
         else min(trainer.steps_per_execution, NUM_STEPS),
+        val_every_n=_shorten_interval(trainer.val_every_n),
+        lav_every_n=_shorten_interval(trainer.lav_every_n),
         checkpoint_every=f"{CHECKPOINT_EVERY_STEPS}steps",
         keep_checkpoints=NUM_EPOCHS * NUM_STEPS,
         random_seed=1 if trainer.random_seed is None else trainer.random_seed,
@@ -163,6 +169,16 @@ def _shorten(scenario: Scenario, output_dir: Path) -> Scenario:
     )
     never = dataclasses.replace(scenario.early_stopping, n_to_go=0, lower_threshold=None, upper_threshold=None)
     return validate_params(dataclasses.replace(scenario, trainer=trainer, early_stopping=never, loggers=[]))
+
+
+def _shorten_interval(interval: int | str) -> int | str:
+    """Return an interval that is passed within a short epoch, unless it is in epochs."""
+    parsed = parse_interval(interval)
+    return (
+        interval
+        if not parsed or parsed.epochs
+        else f"{min(parsed.steps or MAX_VALIDATION_STEPS, MAX_VALIDATION_STEPS)}steps"
+    )
 
 
 def _simulate_kill(run: OutputDir, copy: OutputDir) -> None:

@@ -17,11 +17,12 @@ from tfaip_like._keras_ext.extended_optimizer import finalize_averaged_weights
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import OutputDirLock, OutputDirLostError, lock_output_dir
 from tfaip_like._runs.reader import Run
+from tfaip_like._runs.run_files import format_row_place
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._training.component_builder import build_components
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.devices import Devices
-from tfaip_like._training.epoch_end import export_last
+from tfaip_like._training.evaluation import export_last
 from tfaip_like._training.initialization.saved_weights import find_weights_file
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers, check_logger_packages
 from tfaip_like._training.loop import TrainingLoop
@@ -58,8 +59,8 @@ class TrainResult:
     """Outcome of a training run."""
 
     history: Sequence[Mapping[str, float]]
-    """Logged values of each epoch; `epoch` counts from 1."""
-    best_epoch: int | None
+    """Logged values at the end of each epoch (`epoch` counts from 1), and of validations within it (`epoch` 1.5)."""
+    best_epoch: float | None
     """Best epoch by the monitored metric; None if it was never measured or always NaN."""
     best_value: float | None
     """Monitored value of the best epoch."""
@@ -203,10 +204,7 @@ def _train(components: TrainingComponents, resume_state: ResumeState | None) -> 
 
 def _make_loggers(components: TrainingComponents, resume_state: ResumeState | None) -> TrainingLoggers:
     recorder, best_epoch = components.recorder, components.selection.best.epoch
-    history = [
-        recorder.to_logged_epoch(row, int(row["epoch"]) * components.loader.steps_per_epoch, row["epoch"] == best_epoch)
-        for row in recorder.history.rows
-    ]
+    history = [recorder.to_logged_epoch(row, row["epoch"] == best_epoch) for row in recorder.history.rows]
     return TrainingLoggers(
         components.scenario,
         components.output_dir,
@@ -225,7 +223,7 @@ def _train_and_export(
         loop.run()
     except Interrupted:
         if rows := components.recorder.history.rows:
-            logger.info("stopped after %s", pluralize(len(rows), "epoch"))
+            logger.info("stopped after %s", format_row_place(rows[-1]))
             with suppress(Interrupted):  # raised instead of waiting for space on a full disk
                 _write_summary(components)
         raise
@@ -266,9 +264,10 @@ def _warn_no_best_epoch(components: TrainingComponents) -> None:
         else ""
     )
     logger.warning(
-        "no best epoch and no best/: %s was NaN in every epoch%s. Check its computation, or choose another metric with "
+        "no best epoch and no best/: %s was %s%s. Check its computation, or choose another metric with "
         "--early_stopping.monitor.",
         monitor,
+        "NaN in every epoch" if any(monitor in row for row in components.recorder.history.rows) else "never logged",
         last,
     )
 
@@ -286,13 +285,13 @@ def _make_result(components: TrainingComponents) -> TrainResult:
 def _write_summary(components: TrainingComponents) -> None:
     best = components.selection.best
     if best.epoch is not None:
-        logger.info("best epoch %d: %s %.4g", best.epoch, best.monitor, best.value)
+        logger.info("best %s: %s %.4g", best.place, best.monitor, best.value)
     output_dir = components.output_dir
     if output_dir is None:
         logger.warning("no --trainer.output_dir given; results were not saved")
         return
     summary = {
-        "best": {"epoch": best.epoch, "monitor": best.monitor, "mode": best.mode, "value": best.value},
+        "best": {"monitor": best.monitor, "mode": best.mode, **best.state()},
         "stopped_early": components.selection.stop_reason,
         "last": components.recorder.history.rows[-1],
         "parameters": non_default_flags(components.scenario),

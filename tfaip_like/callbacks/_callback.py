@@ -84,7 +84,7 @@ class Callback(StatefulParams, abc.ABC):
         """
 
     def on_validation_end(self, run: RunContext, metrics: Metrics, summaries: Mapping[str, Summary]) -> None:
-        """Run after the validations of an epoch, with the weights that are validated (averaged ones, if any).
+        """Run after validations, with the weights that are validated (averaged ones, if any).
 
         Args:
             run: the running training.

@@ -48,7 +48,7 @@ class RunContext(Protocol):
         """Return the network with its current weights; reading it may wait for the device."""
 
     def log(self, name: str, value: float) -> None:
-        """Add a value to the metrics of the current epoch: a column of history.csv, a curve of each logger.
+        """Add a value to the next row of history.csv, of an epoch or of a validation within it, and to each logger.
 
         Args:
             name: name of the value; the last value of a name counts.

@@ -57,7 +57,7 @@ class EventFile:
         if not self._path.exists():  # writing to a deleted file raises nothing
             self._file.close()
             self._open()
-            logger.warning("%s was deleted; its events before this epoch are lost", self._folder)
+            logger.warning("%s was deleted; its events before this step are lost", self._folder)
         self._append(Event(step=step, wall_time=time.time(), summary=values))
 
     def _append(self, event: Event) -> None:

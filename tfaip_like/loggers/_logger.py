@@ -50,8 +50,8 @@ class LoggedRun:
     start_time: float | None = None
     """First start of the run in seconds since 1970; None if unknown."""
 
-    logged_epochs: int = 0
-    """Epochs that this logger has logged before the run was resumed."""
+    logged_steps: int = 0
+    """Last step that this logger has logged before the run was resumed; 0 if there is none."""
 
     is_resumed: bool = False
     """Whether the logger continues what it logged before; its state is restored then."""
@@ -135,32 +135,32 @@ class Logger(StatefulParams, abc.ABC):
             params: parameters by flag without dashes; values other than numbers and booleans as strings.
         """
 
-    def log_metrics(self, metrics: Metrics, step: int, epoch: int) -> None:
-        """Log the values of an epoch.
+    def log_metrics(self, metrics: Metrics, step: int, epoch: float) -> None:
+        """Log the values of an epoch, or of a validation within it.
 
         Args:
             metrics: values as in history.csv, and those that callbacks have logged; may be NaN or infinite.
             step: completed steps of the run.
-            epoch: epoch, from 1.
+            epoch: completed epochs; a fraction within an epoch.
         """
 
-    def log_best(self, metrics: Metrics, step: int, epoch: int) -> None:
-        """Log that an epoch is the best so far, after its values.
+    def log_best(self, metrics: Metrics, step: int, epoch: float) -> None:
+        """Log that the last values are the best so far.
 
         Args:
-            metrics: monitored value and losses of the epoch.
+            metrics: monitored value and losses.
             step: completed steps of the run.
-            epoch: epoch, from 1.
+            epoch: completed epochs; a fraction within an epoch.
         """
 
-    def log_summary(self, name: str, summary: Summary, step: int, epoch: int) -> None:
+    def log_summary(self, name: str, summary: Summary, step: int, epoch: float) -> None:
         """Log an image, figure, curve, histogram, table or text of a validation.
 
         Args:
             name: name with the prefix of the validation, such as `val_confusion`.
             summary: object of a class of `tfaip_like.summaries`.
             step: completed steps of the run.
-            epoch: epoch, from 1.
+            epoch: completed epochs; a fraction within an epoch.
         """
 
     def log_artifact(self, path: Path) -> None:

@@ -163,11 +163,11 @@ class MLflow(Logger):
             for part in _split(entries, MAX_PARAMS):
                 self._client.log_batch(self.run_id, params=part, synchronous=True)
 
-    def log_metrics(self, metrics: Metrics, step: int, epoch: int) -> None:
+    def log_metrics(self, metrics: Metrics, step: int, epoch: float) -> None:
         # `last_step` asks for the epoch: it is sent when everything else is.
         self._log({**{name: value for name, value in metrics.items() if name != "epoch"}, "epoch": epoch}, step)
 
-    def log_best(self, metrics: Metrics, step: int, epoch: int) -> None:
+    def log_best(self, metrics: Metrics, step: int, epoch: float) -> None:
         self._log({f"best/{name}": value for name, value in {**metrics, "epoch": epoch}.items()}, step)
 
     def _log(self, metrics: Metrics, step: int) -> None:
@@ -180,7 +180,7 @@ class MLflow(Logger):
             for part in _split(entries, MAX_METRICS):
                 self._client.log_batch(self.run_id, metrics=part, synchronous=True)
 
-    def log_summary(self, name: str, summary: Summary, step: int, epoch: int) -> None:
+    def log_summary(self, name: str, summary: Summary, step: int, epoch: float) -> None:
         from PIL import Image as PillowImage
 
         key = to_key(name, ascii_only=True)

@@ -46,7 +46,7 @@ class TensorBoard(Logger):
             return
         # TensorBoard uses the first hyperparameters that it finds, which would be those of the previous start.
         shutil.rmtree(folder / HPARAMS, ignore_errors=True)
-        purge_from = run.logged_epochs + 1 if run.logged_epochs else None
+        purge_from = run.logged_steps + 1 if run.logged_steps else None
         for name in (TRAIN, *map(_subdirectory_name, run.prefixes)):
             self._files[name] = EventFile(folder / name, purge_from)
         self._files[HPARAMS] = EventFile(folder / HPARAMS)
@@ -62,21 +62,21 @@ class TensorBoard(Logger):
         if HPARAMS in self._files:
             self._files[HPARAMS].add(0, make_session_start(params, self._start_time or time.time()))
 
-    def log_metrics(self, metrics: Metrics, step: int, epoch: int) -> None:
-        remaining = {name: value for name, value in metrics.items() if name != "epoch"}
+    def log_metrics(self, metrics: Metrics, step: int, epoch: float) -> None:
+        remaining = dict(metrics)
         with self._all_or_nothing():
             for prefix in self._prefixes:
                 names = [name for name in remaining if name.startswith(prefix)]
                 numbers = {name.removeprefix(prefix): remaining.pop(name) for name in names}
-                self._write(_subdirectory_name(prefix), epoch, numbers)
-            self._write(TRAIN, epoch, remaining)
+                self._write(_subdirectory_name(prefix), step, numbers)
+            self._write(TRAIN, step, remaining)
 
-    def log_best(self, metrics: Metrics, step: int, epoch: int) -> None:
-        self._write(HPARAMS, epoch, {f"best/{name}": value for name, value in metrics.items()})
+    def log_best(self, metrics: Metrics, step: int, epoch: float) -> None:
+        self._write(HPARAMS, step, {f"best/{name}": value for name, value in metrics.items()})
 
-    def log_summary(self, name: str, summary: Summary, step: int, epoch: int) -> None:
+    def log_summary(self, name: str, summary: Summary, step: int, epoch: float) -> None:
         prefix = next((prefix for prefix in self._prefixes if name.startswith(prefix)), "")
-        self._write(_subdirectory_name(prefix) or TRAIN, epoch, {}, {name.removeprefix(prefix): summary})
+        self._write(_subdirectory_name(prefix) or TRAIN, step, {}, {name.removeprefix(prefix): summary})
 
     def finish(self, status: Status) -> None:
         from tfaip_like.loggers._hyperparameters import make_session_end
@@ -100,11 +100,11 @@ class TensorBoard(Logger):
                 file.truncate(size)
             raise
 
-    def _write(self, folder: str, epoch: int, numbers: Metrics, summaries: Mapping[str, Summary] | None = None) -> None:
+    def _write(self, folder: str, step: int, numbers: Metrics, summaries: Mapping[str, Summary] | None = None) -> None:
         from tfaip_like.loggers._summary_protos import to_summary_proto
 
         if folder in self._files and (numbers or summaries):
-            self._files[folder].add(epoch, to_summary_proto(numbers, summaries or {}))
+            self._files[folder].add(step, to_summary_proto(numbers, summaries or {}))
 
 
 def _subdirectory_name(prefix: str) -> str:

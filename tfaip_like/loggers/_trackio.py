@@ -65,13 +65,13 @@ class Trackio(Logger):
     def log_params(self, params: Mapping[str, ParamValue]) -> None:
         self._run.config.update(dict(params))
 
-    def log_metrics(self, metrics: Metrics, step: int, epoch: int) -> None:
+    def log_metrics(self, metrics: Metrics, step: int, epoch: float) -> None:
         self._run.log(dict(metrics), step=step)
 
-    def log_best(self, metrics: Metrics, step: int, epoch: int) -> None:
+    def log_best(self, metrics: Metrics, step: int, epoch: float) -> None:
         self._run.log({f"best/{name}": value for name, value in {**metrics, "epoch": epoch}.items()}, step=step)
 
-    def log_summary(self, name: str, summary: Summary, step: int, epoch: int) -> None:
+    def log_summary(self, name: str, summary: Summary, step: int, epoch: float) -> None:
         self._run.log({name: _to_media(name, summary)}, step=step)
 
     def log_artifact(self, path: Path) -> None:

@@ -82,13 +82,13 @@ class WandB(Logger):
     def log_params(self, params: Mapping[str, ParamValue]) -> None:
         self._run.config.update(dict(params), allow_val_change=True)
 
-    def log_metrics(self, metrics: Metrics, step: int, epoch: int) -> None:
+    def log_metrics(self, metrics: Metrics, step: int, epoch: float) -> None:
         self._run.log(dict(metrics), step=step)
 
-    def log_best(self, metrics: Metrics, step: int, epoch: int) -> None:
+    def log_best(self, metrics: Metrics, step: int, epoch: float) -> None:
         self._run.summary.update({f"best/{name}": value for name, value in {**metrics, "epoch": epoch}.items()})
 
-    def log_summary(self, name: str, summary: Summary, step: int, epoch: int) -> None:
+    def log_summary(self, name: str, summary: Summary, step: int, epoch: float) -> None:
         self._run.log({name: _to_media(name, summary)}, step=step)
 
     def log_artifact(self, path: Path) -> None:

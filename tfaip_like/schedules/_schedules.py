@@ -1,14 +1,19 @@
-"""Settings of learning-rate schedules, in epochs instead of steps and with a warm-up; built on those of Keras."""
+"""Settings of learning-rate schedules, in epochs or steps and with a warm-up; built on those of Keras."""
 
 from __future__ import annotations
 
 import abc
 import logging
+import math
+import re
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
+from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.lazy_keras import keras
-from tfaip_like.params import Params
+from tfaip_like.params import FieldError, Params
 from tfaip_like.params._field_rules import Requires
 
 if TYPE_CHECKING:
@@ -18,21 +23,49 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+Duration: TypeAlias = float | str
+"""Part of a training: a number of epochs (2.5 or `2.5epochs`), or of steps (`500steps`)."""
+
+_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)\s*(epoch|step)s?")
+
+
+def _parse_duration(duration: Duration) -> tuple[float, bool]:
+    """Return the number of a duration, and whether it counts steps.
+
+    Raises:
+        ValueError: if it is neither epochs nor steps.
+    """
+    with suppress(ValueError):  # a number may also be a string in JSON, which has no infinity
+        return float(duration), False
+    assert isinstance(duration, str)
+    match = _DURATION.fullmatch(duration.strip())
+    number = float(match[1]) if match else 0.0
+    if match is None or number == 0 or (match[2] == "step" and not number.is_integer()):
+        raise ValueError("expected epochs (2.5 or 2.5epochs) or steps (500steps)")
+    return number, match[2] == "step"
+
+
 @dataclass(frozen=True)
 class TrainingLength:
     """Length of a training run, from which a schedule derives its steps.
 
     Example:
-        >>> TrainingLength(steps_per_epoch=100, epochs=10).steps(2.5)
-        250
+        >>> length = TrainingLength(steps_per_epoch=100, epochs=10)
+        >>> length.steps(2.5), length.steps("500steps"), length.to_epochs("500steps")
+        (250, 500, 5.0)
     """
 
     steps_per_epoch: int
     epochs: float
 
-    def steps(self, epochs: float) -> int:
-        """Return the number of steps in a number of epochs."""
-        return round(epochs * self.steps_per_epoch)
+    def steps(self, duration: Duration) -> int:
+        """Return the number of steps in a number of epochs, or of `500steps`."""
+        return round(self.to_epochs(duration) * self.steps_per_epoch)
+
+    def to_epochs(self, duration: Duration) -> float:
+        """Return a duration as a number of epochs."""
+        number, counts_steps = _parse_duration(duration)
+        return number / self.steps_per_epoch if counts_steps else number
 
 
 class Schedule(Params, abc.ABC):
@@ -43,6 +76,8 @@ class Schedule(Params, abc.ABC):
         >>> schedule = CosineDecay(lr=0.01, warmup_epochs=2).build(TrainingLength(steps_per_epoch=100, epochs=10))
         >>> round(float(schedule(99)), 6)  # after half of the warm-up
         0.005
+        >>> CosineDecay(warmup_epochs="500steps")
+        CosineDecay(warmup_epochs='500steps')
     """
 
     plugin_group = "tfaip_like.schedules"
@@ -55,8 +90,8 @@ class Schedule(Params, abc.ABC):
     lr: float = 0.001
     """Peak learning rate."""
 
-    warmup_epochs: float = 0.0
-    """Number of epochs (may be fractional) of linear warm-up to lr; 0 disables it."""
+    warmup_epochs: Duration = 0.0
+    """Linear warm-up to lr, in epochs (0.5 or 0.5epochs) or steps (500steps); 0 disables it."""
 
     warmup_factor: Annotated[float, Requires("warmup_epochs", "no warm-up (set --learning_rate.warmup_epochs)")] = 0.0
     """Initial learning rate of the warm-up as a fraction of lr, in [0, 1]."""
@@ -64,32 +99,51 @@ class Schedule(Params, abc.ABC):
     def check(self) -> None:
         self.require_finite()
         self.require(self.lr > 0, "lr", "must be above 0")
-        self.require(self.warmup_epochs >= 0, "warmup_epochs", "must not be negative")
+        self.require_duration("warmup_epochs", self.warmup_epochs, can_be_zero=True)
         self.require(0 <= self.warmup_factor <= 1, "warmup_factor", "must be from 0 to 1")
+
+    def require_duration(self, field: str, duration: Duration | None, can_be_zero: bool = False) -> None:
+        """Raise `FieldError` unless a duration counts epochs or steps and is positive; None is accepted.
+
+        Args:
+            field: name of the parameter.
+            duration: its value, or one of its values.
+            can_be_zero: whether 0 is accepted too.
+
+        Raises:
+            FieldError: says what is accepted.
+        """
+        try:
+            number = 1.0 if duration is None else _parse_duration(duration)[0]
+        except ValueError as problem:
+            raise FieldError(field, str(problem)) from problem
+        self.require(math.isfinite(number), field, "must be a finite number")
+        self.require(number > 0 or can_be_zero, field, "must be above 0")
+        self.require(number >= 0, field, "must not be negative")
 
     def build(self, training_length: TrainingLength) -> LearningRateSchedule:
         """Return the Keras schedule, which maps a step to a learning rate."""
         from tfaip_like._keras_ext.schedules import WarmupThenDecay
 
-        if self.epochs_before_decay >= training_length.epochs and self.epochs_before_decay > 0:
+        epochs_before_decay = self.epochs_before_decay(training_length)
+        if epochs_before_decay >= training_length.epochs and epochs_before_decay > 0:
             logger.warning(
                 "learning rate: warm-up and constant phase (%g epochs) fill the whole training (%g epochs); "
                 "the decay never starts",
-                self.epochs_before_decay,
+                epochs_before_decay,
                 training_length.epochs,
             )
         return WarmupThenDecay(
             lr=self.lr,
             warmup_steps=training_length.steps(self.warmup_epochs),
             warmup_factor=self.warmup_factor,
-            constant_steps=training_length.steps(self.epochs_before_decay) - training_length.steps(self.warmup_epochs),
+            constant_steps=training_length.steps(epochs_before_decay) - training_length.steps(self.warmup_epochs),
             decay=self.decay_schedule(training_length),
         )
 
-    @property
-    def epochs_before_decay(self) -> float:
-        """Number of epochs before `decay_schedule` starts."""
-        return self.warmup_epochs
+    def epochs_before_decay(self, training_length: TrainingLength) -> float:
+        """Return the number of epochs before `decay_schedule` starts."""
+        return training_length.to_epochs(self.warmup_epochs)
 
     @abc.abstractmethod
     def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule | None:
@@ -111,27 +165,24 @@ class Constant(Schedule):
 class Decay(Schedule, abc.ABC):
     """Base class of schedules that decay after a constant phase."""
 
-    constant_epochs: float = 0.0
-    """Number of epochs at lr between warm-up and decay."""
+    constant_epochs: Duration = 0.0
+    """Time at lr between warm-up and decay, in epochs (2 or 2epochs) or steps (500steps)."""
 
-    decay_epochs: float | None = None
-    """Number of epochs of the decay; by default all remaining epochs."""
+    decay_epochs: Duration | None = None
+    """Length of the decay in epochs (20 or 20epochs) or steps (5000steps); by default all remaining epochs."""
 
     def check(self) -> None:
         super().check()
-        self.require(self.constant_epochs >= 0, "constant_epochs", "must not be negative")
-        self.require(self.decay_epochs is None or self.decay_epochs > 0, "decay_epochs", "must be above 0")
+        self.require_duration("constant_epochs", self.constant_epochs, can_be_zero=True)
+        self.require_duration("decay_epochs", self.decay_epochs)
 
-    @property
-    def epochs_before_decay(self) -> float:
-        return self.warmup_epochs + self.constant_epochs
+    def epochs_before_decay(self, training_length: TrainingLength) -> float:
+        return training_length.to_epochs(self.warmup_epochs) + training_length.to_epochs(self.constant_epochs)
 
     def decay_steps(self, training_length: TrainingLength) -> int:
         """Return the number of steps of the decay, at least 1."""
-        epochs = (
-            self.decay_epochs if self.decay_epochs is not None else training_length.epochs - self.epochs_before_decay
-        )
-        return max(1, training_length.steps(epochs))
+        remaining = training_length.epochs - self.epochs_before_decay(training_length)
+        return max(1, training_length.steps(remaining if self.decay_epochs is None else self.decay_epochs))
 
 
 class ExponentialDecay(Decay):
@@ -144,8 +195,9 @@ class ExponentialDecay(Decay):
     decay: float = 0.99
     """Decay factor, in (0, 1]."""
 
-    decay_epochs: float | None = 1.0
-    """Number of epochs per multiplication by decay; between them the rate decays smoothly unless staircase is set."""
+    decay_epochs: Duration | None = 1.0
+    """Epochs (2 or 2epochs) or steps (500steps) per multiplication by decay; between them the rate decays smoothly
+    unless staircase is set."""
 
     staircase: bool = False
     """Decay in discrete steps instead of smoothly."""
@@ -209,8 +261,9 @@ class PolynomialDecay(Decay):
 class PiecewiseConstant(Schedule):
     """Piecewise constant (multi-step) schedule."""
 
-    boundaries: list[float] = [30.0, 60.0, 90.0]
-    """Epochs after which the rate changes, counted from the end of the warm-up; strictly increasing."""
+    boundaries: list[Duration] = [30.0, 60.0, 90.0]
+    """Epochs (30 or 30epochs) or steps (500steps) after which the rate changes, counted from the end of the warm-up;
+    strictly increasing."""
 
     factors: list[float] = [0.1, 0.01, 0.001]
     """Learning rate after each boundary as a fraction of lr; one per boundary."""
@@ -222,13 +275,21 @@ class PiecewiseConstant(Schedule):
             "factors",
             f"{len(self.factors)} factors for {len(self.boundaries)} boundaries; expected one per boundary",
         )
-        ascending = self.boundaries == sorted(set(self.boundaries)) and all(b > 0 for b in self.boundaries)
-        self.require(ascending, "boundaries", "must be above 0 and strictly increasing")
+        for boundary in self.boundaries:
+            self.require_duration("boundaries", boundary)
+        for (before, steps_before), (after, steps_after) in pairwise(map(_parse_duration, self.boundaries)):
+            is_increasing = before < after or steps_before != steps_after
+            self.require(is_increasing, "boundaries", "must be strictly increasing")
         self.require(all(factor >= 0 for factor in self.factors), "factors", "must not be negative")
 
     def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
         # Keras keeps the old value at the boundary step itself, but the first step of an epoch should have the new one.
         boundaries = [training_length.steps(boundary) - 1 for boundary in self.boundaries]
+        if boundaries != sorted(boundaries):
+            raise UsageError(
+                f"--learning_rate.boundaries {' '.join(map(str, self.boundaries))}: must be increasing; an epoch has "
+                f"{training_length.steps_per_epoch} steps"
+            )
         values = [self.lr * factor for factor in (1.0, *self.factors)]
         return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
@@ -273,12 +334,13 @@ class OneCycle(Schedule):
 class InverseSqrt(Schedule):
     """Inverse square-root decay, as in Transformers (https://arxiv.org/abs/1706.03762)."""
 
-    timescale_epochs: float | None = None
-    """Epochs until the rate decays to lr / sqrt(2); by default warmup_epochs, or 1 without a warm-up."""
+    timescale_epochs: Duration | None = None
+    """Epochs (4 or 4epochs) or steps (500steps) until the rate decays to lr / sqrt(2); by default warmup_epochs, or 1
+    epoch without a warm-up."""
 
     def check(self) -> None:
         super().check()
-        self.require(self.timescale_epochs is None or self.timescale_epochs > 0, "timescale_epochs", "must be above 0")
+        self.require_duration("timescale_epochs", self.timescale_epochs)
 
     def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
         from tfaip_like._keras_ext.schedules import InverseSqrt as KerasInverseSqrt

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from tfaip_like.params import Params
 from tfaip_like.params._field_rules import Requires
+from tfaip_like.settings._interval import require_interval
 
 _NEEDS_EARLY_STOPPING = Requires("n_to_go", "requires --early_stopping.n_to_go")
 
@@ -21,15 +22,21 @@ class EarlyStopping(Params):
     search_words = {
         "n_to_go": "patience",
         "frequency": "check_every",
-        "lower_threshold": "baseline start_from_epoch divergence_threshold",
+        "start_from": "start_from_epoch",
+        "lower_threshold": "baseline divergence_threshold",
         "upper_threshold": "stopping_threshold",
     }
 
-    n_to_go: int = 0
-    """Number of consecutive checks without improvement before training stops (patience); 0 disables early stopping."""
+    n_to_go: int | str = 0
+    """Patience: number of consecutive checks without improvement before training stops (3), or the training since the
+    last improvement (2epochs, 500steps, 30min); 0 disables early stopping."""
 
-    frequency: Annotated[int, _NEEDS_EARLY_STOPPING] = 1
-    """Epochs between two checks. A check passes if any epoch since the previous check improved."""
+    frequency: Annotated[int | str | None, _NEEDS_EARLY_STOPPING] = None
+    """Interval of the checks in epochs (2 or 2epochs), steps (500steps) or time (10min); by default each validation. A
+    check passes if any value since the previous check improved."""
+
+    start_from: Annotated[int | str, _NEEDS_EARLY_STOPPING] = 0
+    """Number of first epochs (3 or 3epochs), steps (500steps) or minutes (10min) whose failed checks do not count."""
 
     lower_threshold: float | None = None
     """Lower bound of the monitored value. Mode max: count checks only after it is reached. Mode min: stop as soon as it
@@ -51,8 +58,11 @@ class EarlyStopping(Params):
 
     def check(self) -> None:
         self.require_finite()
-        self.require(self.n_to_go >= 0, "n_to_go", "must be at least 0 (0 disables early stopping)")
-        self.require(self.frequency >= 1, "frequency", "must be at least 1 epoch")
+        require_interval(self, "n_to_go", "0 (never), 3 (checks)")
+        require_interval(self, "start_from", "0, 3 (epochs)")
+        if self.frequency is not None:
+            require_interval(self, "frequency", "2 (epochs)")
+            self.require(self.frequency != 0, "frequency", "must be at least 1 epoch")
         self.require(self.min_delta >= 0, "min_delta", "must be at least 0")
         self.require(
             self.monitor is None or self.mode is not None,

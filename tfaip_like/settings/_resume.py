@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from tfaip_like.params import Params
@@ -19,6 +20,10 @@ class Resume(Params):
     """Epoch whose checkpoint to resume from; it must have been kept (--trainer.keep_epochs). By default the last
     checkpoint. Later checkpoints move to checkpoints/superseded (superseded_2, ... if that exists)."""
 
+    checkpoint: Path | None = None
+    """Name of the checkpoint to resume from, also one within an epoch: epoch_0002_step_00345. Later checkpoints move as
+    with epoch."""
+
     optimizer: Literal["keep", "fresh"] = "keep"
     """Restore the optimizer state (momentum, averages), or reset it; the weights are restored in both cases."""
 
@@ -28,5 +33,12 @@ class Resume(Params):
     early_stopping: Literal["keep", "fresh"] = "keep"
     """Restore the best value and the count of checks without improvement, or reset both."""
 
+    @property
+    def is_rewind(self) -> bool:
+        """Return whether another checkpoint than the last one is chosen."""
+        return self.epoch is not None or self.checkpoint is not None
+
     def check(self) -> None:
         self.require(self.epoch is None or self.epoch >= 1, "epoch", "must be at least 1")
+        is_single = self.epoch is None or self.checkpoint is None
+        self.require(is_single, "checkpoint", "cannot be combined with --resume.epoch")

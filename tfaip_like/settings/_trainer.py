@@ -17,7 +17,7 @@ from tfaip_like.params._field_rules import (
     TensorFlowOnly,
     UniquePerRun,
 )
-from tfaip_like.settings._interval import parse_interval
+from tfaip_like.settings._interval import Interval, parse_interval, require_interval
 
 """Names of the formats in `_export.formats`, and of the extras that install their packages."""
 
@@ -45,7 +45,8 @@ class Trainer(Params):
         "on_nan": "terminate_on_nan detect_anomaly",
         "sanity_check": "num_sanity_val_steps fast_dev_run",
         "checkpoint_every": "save_freq every_n_epochs every_n_train_steps save_steps",
-        "keep_checkpoints": "max_to_keep save_total_limit save_top_k",
+        "keep_checkpoints": "max_to_keep save_total_limit",
+        "keep_best": "save_top_k save_best_only best_k_models",
         "keep_every_n": "keep_period",
         "profile": "profiler profile_batch",
         "force_eager": "run_eagerly eager debug",
@@ -63,15 +64,17 @@ class Trainer(Params):
     """Samples per epoch; by default the size of the dataset. All batches are full: samples left over at the end of an
     epoch start the next one."""
 
-    val_every_n: Annotated[int, ChangesLengthOnly()] = 1
-    """Validate after every n-th epoch and after the last; 0 disables validation."""
+    val_every_n: Annotated[int | str, ChangesLengthOnly()] = 1
+    """Validate every n epochs (5 or 5epochs), steps (500steps) or minutes (10min), and at the end; 0 disables
+    validation."""
 
     print_eval_limit: int = 3
     """Number of predicted samples to print in each validation, formatted by the scenario's method `example_text`; 0
     prints none, -1 all."""
 
-    lav_every_n: int = 0
-    """Reload and validate the export (LAV) after the first, every n-th and the last epoch; 0 disables it."""
+    lav_every_n: int | str = 0
+    """Reload and validate the export (LAV) every n epochs (5 or 5epochs), steps (500steps) or minutes (10min), and
+    after the first and the last epoch; 0 disables it."""
 
     random_seed: Annotated[
         int | None,
@@ -125,6 +128,9 @@ class Trainer(Params):
     keep_checkpoints: Annotated[int, _NEEDS_OUTPUT_DIR] = 3
     """Number of most recent checkpoints to keep."""
 
+    keep_best: Annotated[int, _NEEDS_OUTPUT_DIR] = 0
+    """Number of checkpoints with the best monitored values to keep in addition to the most recent ones."""
+
     keep_epochs: Annotated[list[int], _NEEDS_OUTPUT_DIR] = []
     """Epochs whose checkpoints are never deleted, to resume from later (resume-training DIR --resume.epoch 12)."""
 
@@ -144,6 +150,16 @@ class Trainer(Params):
     """Training steps per compiled execution (Keras' steps_per_execution); more is faster for small models. By default
     about half a second of steps, at most 64."""
 
+    @property
+    def val_interval(self) -> Interval:
+        """Return the interval of validation."""
+        return parse_interval(self.val_every_n)
+
+    @property
+    def lav_interval(self) -> Interval:
+        """Return the interval of load-and-validate."""
+        return parse_interval(self.lav_every_n)
+
     def ignored_params(self) -> Mapping[str, str]:
         reasons: dict[str, str] = {}
         if self.keep_epochs and min(self.keep_epochs) > self.epochs:
@@ -159,9 +175,9 @@ class Trainer(Params):
             "samples_per_epoch",
             "must be at least 1; omit it to use the whole dataset",
         )
-        self.require(self.val_every_n >= 0, "val_every_n", "must be at least 0 (0 disables validation)")
+        require_interval(self, "val_every_n", "0 (no validation), 5 (epochs)")
         self.require(self.print_eval_limit >= -1, "print_eval_limit", "must be at least -1 (-1 prints all, 0 none)")
-        self.require(self.lav_every_n >= 0, "lav_every_n", "must be at least 0 (0 disables LAV)")
+        require_interval(self, "lav_every_n", "0 (no LAV), 5 (epochs)")
         self.require(
             self.calc_ema == -1 or 0 <= self.calc_ema < 1,
             "calc_ema",
@@ -176,6 +192,7 @@ class Trainer(Params):
         self.require(all(epoch >= 1 for epoch in self.keep_epochs), "keep_epochs", "epochs must be at least 1")
         self.require(self.keep_every_n >= 0, "keep_every_n", "must be at least 0 (0 keeps none)")
         self.require(self.keep_checkpoints >= 1, "keep_checkpoints", "must be at least 1")
+        self.require(self.keep_best >= 0, "keep_best", "must be at least 0 (0 keeps none)")
         self.require(
             self.random_seed is None or 0 <= self.random_seed < 2**32, "random_seed", "must be between 0 and 4294967295"
         )

@@ -19,7 +19,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -198,17 +198,16 @@ def write_checkpoint(checkpoint_dir: Path, position: Position, content: Checkpoi
     return checkpoint
 
 
-def prune_checkpoints(checkpoint_dir: Path, num_latest: int, kept_epochs: set[int]) -> None:
-    """Remove all checkpoints except the latest ones and those of `kept_epochs`.
+def prune_checkpoints(checkpoint_dir: Path, num_latest: int, kept: Collection[Position]) -> None:
+    """Remove all checkpoints except the latest ones and those to keep.
 
     Args:
         checkpoint_dir: directory of all checkpoints of the run.
         num_latest: number of latest checkpoints to keep, at least 1.
-        kept_epochs: epochs whose checkpoints are kept permanently.
+        kept: positions of further checkpoints to keep.
     """
     for checkpoint in list_checkpoints(checkpoint_dir)[:-num_latest]:
-        position = checkpoint.position
-        if position.step or position.epoch not in kept_epochs:
+        if checkpoint.position not in kept:
             # Renamed first: a partly removed directory must not look like a checkpoint.
             removal_dir = checkpoint_dir / f".{checkpoint.path.name}{REMOVAL_SUFFIX}"
             shutil.rmtree(removal_dir, ignore_errors=True)  # left by a process that was killed

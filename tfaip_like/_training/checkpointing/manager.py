@@ -7,10 +7,11 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position, prune_checkpoints, write_checkpoint
+from tfaip_like._training.train_state import TrainState
 from tfaip_like._utils.errors import UsageError, format_bytes
 from tfaip_like._utils.files import is_disk_full_error, retry_while_disk_full
 from tfaip_like.settings import Trainer
@@ -36,8 +37,6 @@ class CheckpointManager:
         self.interval = parse_interval(trainer.checkpoint_every)
         self.trainer = trainer
         self.check_interrupt = check_interrupt
-        self.last_position: Position | None = None
-        """Position of the last call of `save`."""
         self._next_save_time = time.monotonic() + self.interval.seconds
         self._thread: threading.Thread | None = None
         self._pending_failure: tuple[Exception, Callable[[], None]] | None = None
@@ -48,33 +47,31 @@ class CheckpointManager:
         interval = self.trainer.keep_every_n
         return epoch in self.trainer.keep_epochs or (interval > 0 and epoch % interval == 0)
 
-    def should_save_after_epoch(self, epoch: int, step: int) -> bool:
-        """Return whether a checkpoint is due after an epoch.
+    def is_due(self, state: TrainState) -> bool:
+        """Return whether a checkpoint is due: after steps within an epoch, or after an epoch with its evaluation."""
+        interval = self.interval
+        if interval.seconds:
+            is_due = time.monotonic() >= self._next_save_time
+        else:
+            is_due = state.global_step % interval.num_steps(state.steps_per_epoch) == 0
+        return is_due or (state.step == 0 and self.is_kept_permanently(state.epoch))
+
+    def save(self, position: Position, content: CheckpointData, best: Iterable[Position] = ()) -> None:
+        """Write a checkpoint in the background, once the previous one is complete.
 
         Args:
-            epoch: completed epochs.
-            step: completed steps of the run.
+            position: position of the run.
+            content: state to save.
+            best: positions of the checkpoints to keep because they are the best.
         """
-        is_due = bool(self.interval.epochs and epoch % self.interval.epochs == 0)
-        return is_due or self.is_kept_permanently(epoch) or self.should_save_after_step(step)
-
-    def should_save_after_step(self, step: int) -> bool:
-        """Return whether a checkpoint is due within an epoch, after this many steps of the run."""
-        return self._is_interval_over() or bool(self.interval.steps and step % self.interval.steps == 0)
-
-    def _is_interval_over(self) -> bool:
-        return self.interval.seconds > 0 and time.monotonic() >= self._next_save_time
-
-    def save(self, position: Position, content: CheckpointData) -> None:
-        """Write a checkpoint in the background, once the previous one is complete."""
+        kept = {Position(epoch, 0) for epoch in range(1, position.epoch + 1) if self.is_kept_permanently(epoch)}
+        kept |= set(best)
         self.wait_until_finished()
         self._next_save_time = time.monotonic() + self.interval.seconds
-        self.last_position = position
 
         def write() -> None:
             checkpoint = write_checkpoint(self.checkpoint_dir, position, content)
             self._written.append(checkpoint.path)
-            kept = {epoch for epoch in range(1, position.epoch + 1) if self.is_kept_permanently(epoch)}
             prune_checkpoints(self.checkpoint_dir, self.trainer.keep_checkpoints, kept)
 
         # A daemon, because an immediate stop does not wait for it. All other exits do.
@@ -126,7 +123,9 @@ class CheckpointManager:
         Raises:
             UsageError: if not even one checkpoint and the exports fit.
         """
-        kept = sum(self.is_kept_permanently(epoch) for epoch in range(1, self.trainer.epochs + 1))
+        kept = self.trainer.keep_best + sum(
+            self.is_kept_permanently(epoch) for epoch in range(1, self.trainer.epochs + 1)
+        )
         exports = NUM_WEIGHT_COPIES * weight_bytes
         checkpoints = (self.trainer.keep_checkpoints + 1 + kept) * state_bytes
         output_dir = self.checkpoint_dir.parent

@@ -28,20 +28,12 @@ class SavedStream(TypedDict):
     bookmark: tuple[Count, tuple[int, ...], Count]
 
 
-class SavedEpochResult(TypedDict):
-    """Training metrics of an epoch whose steps are complete."""
-
-    epoch: Count
-    values: dict[str, float]
-    seconds: Seconds
-    waited: Seconds
-
-
 class SavedBestValue(TypedDict):
-    """Best value so far, and its epoch."""
+    """Best value so far, and its place."""
 
     value: float | None
-    epoch: Count | None
+    epoch: float | None
+    step: Count | None
 
 
 class SavedBest(SavedBestValue):
@@ -51,6 +43,15 @@ class SavedBest(SavedBestValue):
     mode: Literal["min", "max"]
 
 
+class SavedElapsed(TypedDict):
+    """Elapsed part of the run."""
+
+    epochs: float
+    steps: Count
+    seconds: Seconds | None
+    """None if early stopping does not depend on time."""
+
+
 class SavedEarlyStop(TypedDict):
     """State of early stopping."""
 
@@ -58,6 +59,8 @@ class SavedEarlyStop(TypedDict):
     last_improvement: SavedBestValue
     failed_tests: Count
     improved: bool | None
+    updated_at: SavedElapsed
+    waiting_since: SavedElapsed
 
 
 class SavedStop(TypedDict):
@@ -86,12 +89,15 @@ class SavedState(TypedDict):
     schedule_offset: int
     seconds: Seconds
     waited: Seconds
-    trained: SavedEpochResult | None
+    evaluated_step: Count
+    evaluated_seconds: Seconds
+    metrics: dict[str, float] | None
     history: list[dict[str, float]]
     best: SavedBest
     early_stop: SavedEarlyStop
     stop: SavedStop
     plateau: SavedPlateau | None
+    best_checkpoints: dict[str, float]
     callbacks: list[dict[str, Any]]
     logged: dict[str, float]
 

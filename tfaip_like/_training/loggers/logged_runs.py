@@ -35,8 +35,6 @@ class LoggerRecord:
     """State of the logger, such as the ID of its run."""
     step: Count = 0
     """Last step that is logged."""
-    epoch: Count = 0
-    """Epoch of this step."""
 
     def has_parameters(self, parameters: Mapping[str, ParamValue]) -> bool:
         """Return whether no hyperparameter has changed; one that only another version has, has not."""

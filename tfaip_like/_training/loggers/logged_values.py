@@ -17,9 +17,10 @@ from tfaip_like.summaries import Summary
 
 @dataclass(frozen=True)
 class LoggedEpoch:
-    """Results of an epoch."""
+    """Results of an epoch, or of a validation within it."""
 
-    epoch: int
+    epoch: float
+    """Completed epochs; a fraction within an epoch."""
     step: int
     """Completed steps of the run."""
     metrics: Mapping[str, float]

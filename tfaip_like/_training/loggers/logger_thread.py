@@ -77,7 +77,7 @@ class LoggerThread:
             return dataclasses.replace(run, parent=previous.state)
         self._logged_step = previous.step
         self._logger.load_state_dict(previous.state)
-        return dataclasses.replace(run, is_resumed=True, logged_epochs=previous.epoch)
+        return dataclasses.replace(run, is_resumed=True, logged_steps=previous.step)
 
     def start(self) -> None:
         """Start the thread."""
@@ -143,7 +143,7 @@ class LoggerThread:
     def _work(self) -> None:
         if not self._calls.call(lambda: self._logger.start(self._run), "start"):
             return
-        self._record(state=read_state(self._logger), step=self._logged_step, epoch=self._run.logged_epochs)
+        self._record(state=read_state(self._logger), step=self._logged_step)
         self._calls.call(lambda: self._logger.log_params(self._parameters), "log_params")
         if self._run.is_resumed:
             self._calls.call(self._query_last_step, "last_step")
@@ -175,7 +175,7 @@ class LoggerThread:
             with self._changed:
                 self._num_lost += 1
         self._logged_step = epoch.step
-        self._record(step=epoch.step, epoch=epoch.epoch)
+        self._record(step=epoch.step)
 
     def _finish(self) -> None:
         status, artifact = self._status, self._artifact

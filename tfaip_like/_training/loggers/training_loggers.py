@@ -125,7 +125,7 @@ class _RunDirectoryLogger:
 
     def __init__(self, run: LoggedRun, parameters: Mapping[str, ParamValue], history: Sequence[LoggedEpoch]):
         self._logger = TensorBoard()
-        self._run = dataclasses.replace(run, logged_epochs=history[-1].epoch if history else 0)
+        self._run = dataclasses.replace(run, logged_steps=history[-1].step if history else 0)
         self._parameters = parameters
         self._best = next((epoch for epoch in reversed(history) if epoch.best is not None), None)
         self._last_step = 0

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS
+from tfaip_like._runs.run_files import as_row_epoch, format_row_place
 from tfaip_like._user_code.code_errors import CodeError, Frame, attribute_frame
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.modeling._model import Model
 from tfaip_like.settings import EarlyStopping
+from tfaip_like.settings._interval import Elapsed
 
 logger = logging.getLogger(__name__)
 
@@ -22,31 +24,43 @@ class BestTracker:
     """Best value so far of the monitored metric, and its epoch.
 
     Example:
-        >>> best = BestTracker("val_accuracy", "max").updated(1, 0.5).updated(2, 0.75).updated(3, 0.25)
-        >>> best.epoch, best.value
-        (2, 0.75)
+        >>> best = BestTracker("val_accuracy", "max")
+        >>> for epoch, value in enumerate([0.5, 0.75, 0.25], 1):
+        ...     best = best.updated(Elapsed(epoch, steps=10 * epoch), value)
+        >>> best.epoch, best.step, best.value
+        (2, 20, 0.75)
     """
 
     monitor: str
     """Logged name of the metric."""
     mode: Literal["min", "max"]
     value: float | None = None
-    epoch: int | None = None
+    epoch: float | None = None
+    """Completed epochs at that time; a fraction within an epoch."""
+    step: int | None = None
+    """Completed steps of the run at that time."""
     is_from_flag: bool = False
     """Whether `monitor` was set by --early_stopping.monitor rather than by the model."""
     source_frame: Frame | None = field(default=None, compare=False)
     """Source line of the model's `best`, for errors."""
 
-    def updated(self, epoch: int, value: float, min_delta: float = 0.0) -> BestTracker:
-        """Return the state after an epoch; `self` unless `value` improves by more than `min_delta`."""
+    @property
+    def place(self) -> str:
+        """Epoch of the best value, and the step if it is within an epoch; empty without a value."""
+        return "" if self.epoch is None else format_row_place({"epoch": self.epoch, "step": self.step or 0})
+
+    def updated(self, elapsed: Elapsed, value: float, min_delta: float = 0.0) -> BestTracker:
+        """Return the state after an evaluation; `self` unless `value` improves by more than `min_delta`."""
         better = self.value is None or (
             value < self.value - min_delta if self.mode == "min" else value > self.value + min_delta
         )
-        return replace(self, value=value, epoch=epoch) if better and not math.isnan(value) else self
+        if math.isnan(value) or not better:
+            return self
+        return replace(self, value=value, epoch=as_row_epoch(elapsed.epochs), step=elapsed.steps)
 
     def state(self) -> dict[str, Any]:
         """Return the fields that change as JSON values; `dataclasses.replace` restores them."""
-        return {"value": self.value, "epoch": self.epoch}
+        return {"value": self.value, "epoch": self.epoch, "step": self.step}
 
     def check_monitor_exists(
         self,
@@ -78,7 +92,7 @@ class BestTracker:
             raise self._unknown_monitor_error(logged)
 
     def get_value(self, row: Mapping[str, float]) -> float | None:
-        """Return the monitored value of an epoch; None if the epoch was not validated.
+        """Return the monitored value of a row; None if it has none, because it was not validated.
 
         Raises:
             UsageError: if no metric of this name is logged.

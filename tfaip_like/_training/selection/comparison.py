@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,20 +53,23 @@ class RunComparison:
     def __init__(self, run: Path, best: BestTracker):
         self.run = run
         self._best = best
-        self._rows: dict[int, dict[str, float]] = {}
+        self._epochs: list[float] = []
+        self._rows: list[dict[str, float]] = []
         latest: dict[str, float] = {}
         for row in read_reference_history(run):
             latest = {**latest, **row}  # the run may be validated every few epochs only
-            self._rows[int(row["epoch"])] = latest
+            self._epochs.append(row["epoch"])
+            self._rows.append(latest)
         self._has_warned = False
 
     def values(self, row: Mapping[str, float]) -> dict[str, float]:
         """Return the columns to add to a row of the history.
 
-        Validation metrics are compared, or training metrics in a run without validation. Epochs after the end of the
-        reference run are compared with its last one.
+        Validation metrics are compared, or training metrics in a run without validation, with the last values of the
+        reference run up to the same epoch.
         """
-        reference = self._rows.get(int(row["epoch"]), self._rows[max(self._rows)])
+        number = bisect.bisect_right(self._epochs, row["epoch"]) - 1
+        reference = self._rows[number] if number >= 0 else {}
         prefix = "val_" if any(name.startswith("val_") for name in row) else ""
         names = [
             name for name in row if name.startswith(prefix) and name not in BOOKKEEPING_COLUMNS and name in reference

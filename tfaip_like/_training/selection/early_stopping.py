@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from tfaip_like._training.selection.best_tracker import BestTracker
 from tfaip_like._utils.errors import pluralize
 from tfaip_like.settings import EarlyStopping
+from tfaip_like.settings._interval import Elapsed, parse_interval
 
 
 class EarlyStopper:
     """Early stopping on a monitored value.
 
-    Every `frequency` epochs it checks whether one of them improved on the last improvement by more than `min_delta`.
-    `n_to_go` consecutive checks without improvement stop the training. Checks without a value (no validation) are
-    skipped.
+    Each evaluation, or those after each `frequency`, check whether a value since the last check improved on the last
+    improvement by more than `min_delta`. `n_to_go` consecutive checks without improvement, or failed checks over an
+    interval, stop the training. Checks without a value (no validation) are skipped.
 
     Args:
         settings: patience and thresholds.
@@ -26,7 +27,7 @@ class EarlyStopper:
     Example:
         >>> from tfaip_like.settings import EarlyStopping
         >>> stopper = EarlyStopper(EarlyStopping(n_to_go=2), "val_loss", "min")
-        >>> [stopper.update(epoch, value) for epoch, value in enumerate([1.0, 2.0, 2.0], 1)]
+        >>> [stopper.update(Elapsed(epoch), value) for epoch, value in enumerate([1.0, 2.0, 2.0], 1)]
         [None, None, 'val_loss did not improve in 2 checks (best: epoch 1)']
     """
 
@@ -36,23 +37,28 @@ class EarlyStopper:
         self.last_improvement = BestTracker(monitor, mode)
         self.failed_tests = 0
         self.improved: bool | None = None
-        """Whether an epoch since the last check was an improvement; None if none of them had a value."""
+        """Whether an evaluation since the last check was an improvement; None if none of them had a value."""
+        self.updated_at = Elapsed()
+        """Place of the last evaluation."""
+        self.waiting_since = Elapsed()
+        """Place of the last improvement, or of the last check that did not count."""
 
-    def update(self, epoch: int, value: float | None) -> str | None:
-        """Record an epoch; return the reason to stop after it, or None to continue.
+    def update(self, elapsed: Elapsed, value: float | None) -> str | None:
+        """Record an evaluation; return the reason to stop after it, or None to continue.
 
         Args:
-            epoch: from 1; call once per epoch, in order.
-            value: monitored value; None if it was not measured in this epoch.
+            elapsed: completed part of the run.
+            value: monitored value; None if it was not measured.
         """
         if value is not None:
-            self._update_best(epoch, value)
-        is_check_due = epoch % self.settings.frequency == 0 and self.improved is not None
+            self._update_best(elapsed, value)
+        is_check_due = self.improved is not None and self._is_check_time(elapsed)
         if is_check_due:
-            self._check_improvement()
+            self._check_improvement(elapsed)
+        self.updated_at = elapsed
         if value is not None and _has_reached(value, self._stop_threshold, self.best.mode):
             return f"{self.best.monitor} {value:.4g} reached the stop threshold {self._stop_threshold:g}"
-        if is_check_due and 0 < self.settings.n_to_go <= self.failed_tests:
+        if is_check_due and self.failed_tests and self._is_patience_over(elapsed):
             return self._format_no_improvement()
         return None
 
@@ -63,29 +69,66 @@ class EarlyStopper:
             "last_improvement": self.last_improvement.state(),
             "failed_tests": self.failed_tests,
             "improved": self.improved,
+            "updated_at": self._to_json(self.updated_at),
+            "waiting_since": self._to_json(self.waiting_since),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state` returned."""
+    def _to_json(self, elapsed: Elapsed) -> dict[str, Any]:
+        """Return an elapsed part without its seconds unless they are used, since they differ between equal runs."""
+        settings = self.settings
+        times = (settings.n_to_go, settings.start_from, settings.frequency or 0)
+        uses_time = any(parse_interval(value).seconds for value in times)
+        return {**asdict(elapsed), **({} if uses_time else {"seconds": None})}
+
+    def restore(self, state: Mapping[str, Any], now: Elapsed) -> None:
+        """Restore a state.
+
+        Args:
+            state: what `state` returned.
+            now: completed part of the run, whose seconds replace missing ones.
+        """
         self.best = replace(self.best, **state["best"])
         self.last_improvement = replace(self.last_improvement, **state["last_improvement"])
         self.failed_tests = state["failed_tests"]
         self.improved = state["improved"]
+        self.updated_at, self.waiting_since = (
+            Elapsed(**{**saved, "seconds": now.seconds if saved["seconds"] is None else saved["seconds"]})
+            for saved in (state["updated_at"], state["waiting_since"])
+        )
 
-    def _update_best(self, epoch: int, value: float) -> None:
-        self.best = self.best.updated(epoch, value)
+    def _update_best(self, elapsed: Elapsed, value: float) -> None:
+        self.best = self.best.updated(elapsed, value)
         before = self.last_improvement
-        self.last_improvement = before.updated(epoch, value, self.settings.min_delta)
-        self.improved = bool(self.improved) or self.last_improvement is not before
+        self.last_improvement = before.updated(elapsed, value, self.settings.min_delta)
+        if self.last_improvement is not before:
+            self.improved, self.waiting_since = True, elapsed
+        self.improved = bool(self.improved)
 
-    def _check_improvement(self) -> None:
+    def _is_check_time(self, elapsed: Elapsed) -> bool:
+        frequency = self.settings.frequency
+        return frequency is None or parse_interval(frequency).is_passed(self.updated_at, elapsed)
+
+    def _check_improvement(self, elapsed: Elapsed) -> None:
         if self.improved:
             self.failed_tests = 0
-        elif self._start_threshold is None or (
-            self.best.value is not None and _has_reached(self.best.value, self._start_threshold, self.best.mode)
-        ):
+        elif self._is_counting(elapsed):
             self.failed_tests += 1
+        else:
+            self.waiting_since = elapsed
         self.improved = None
+
+    def _is_counting(self, elapsed: Elapsed) -> bool:
+        """Return whether failed checks count: after `start_from`, and once the start threshold was reached."""
+        start, threshold = parse_interval(self.settings.start_from), self._start_threshold
+        has_reached = self.best.value is not None and _has_reached(self.best.value, threshold, self.best.mode)
+        return (not start or start.count(elapsed) > 1) and (threshold is None or has_reached)
+
+    def _is_patience_over(self, elapsed: Elapsed) -> bool:
+        patience = self.settings.n_to_go
+        if isinstance(patience, int):
+            return 0 < patience <= self.failed_tests
+        # The difference of two fractions of epochs may be inexact.
+        return parse_interval(patience).count(elapsed - self.waiting_since) > 1 - 1e-9
 
     @property
     def _start_threshold(self) -> float | None:
@@ -98,9 +141,11 @@ class EarlyStopper:
         return self.settings.upper_threshold if self.best.mode == "max" else self.settings.lower_threshold
 
     def _format_no_improvement(self) -> str:
+        patience = self.settings.n_to_go
+        period = pluralize(self.failed_tests, "check") if isinstance(patience, int) else str(parse_interval(patience))
         by = f" by more than {self.settings.min_delta:g}" if self.settings.min_delta else ""
-        best = f"best: epoch {self.best.epoch}" if self.best.epoch else "it was always NaN"
-        return f"{self.best.monitor} did not improve{by} in {pluralize(self.failed_tests, 'check')} ({best})"
+        best = f"best: {self.best.place}" if self.best.place else "it was always NaN"
+        return f"{self.best.monitor} did not improve{by} in {period} ({best})"
 
 
 def _has_reached(value: float, threshold: float | None, mode: Literal["min", "max"]) -> bool:

@@ -15,6 +15,7 @@ import keras
 from tfaip_like._training.steps.train_step import TrainStep
 from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
 from tfaip_like._utils.errors import UsageError
+from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.settings import Trainer
 
@@ -29,6 +30,7 @@ def compile_train_step(
     optimizer: keras.optimizers.Optimizer,
     trainer: Trainer,
     loader: DataLoader,
+    example: Batch,
     devices: Sequence[str] = (),
 ) -> TrainStep:
     """Compile the training model, and return the training step of the backend.
@@ -38,6 +40,7 @@ def compile_train_step(
         optimizer: optimizer, already built.
         trainer: its `jit_compile`, `force_eager` and `on_nan` apply.
         loader: training loader.
+        example: its first batch.
         devices: names of the devices that share each batch (TensorFlow).
 
     Raises:
@@ -48,7 +51,7 @@ def compile_train_step(
     if backend == "jax":
         from tfaip_like._training.steps.jax_step import JaxTrainStep
 
-        return JaxTrainStep(model, to_model_inputs(loader.batch(0)))
+        return JaxTrainStep(model, to_model_inputs(example))
     if backend == "torch":
         from tfaip_like._training.steps.torch_step import TorchTrainStep
 
@@ -122,13 +125,14 @@ def _has_conv_layers_on_cpu(model: TrainingModel) -> bool:
     return convolves and not tf.config.list_logical_devices("GPU")
 
 
-def choose_steps_per_execution(model: TrainingModel, trainer: Trainer, loader: DataLoader) -> int:
+def choose_steps_per_execution(model: TrainingModel, trainer: Trainer, loader: DataLoader, example: Batch) -> int:
     """Return the maximum number of steps per execution.
 
     Args:
         model: training model; it need not be compiled.
         trainer: its `steps_per_execution`, if set, applies.
         loader: training loader.
+        example: its first batch.
 
     Raises:
         UsageError: if several are requested but not supported.
@@ -139,15 +143,15 @@ def choose_steps_per_execution(model: TrainingModel, trainer: Trainer, loader: D
         return min(trainer.steps_per_execution, loader.steps_per_epoch)
     if trainer.force_eager or keras.backend.backend() != "tensorflow":
         return 1
-    step_seconds = TRAIN_TO_PREDICT_COST_RATIO * loader.accumulate * _measure_prediction_seconds(model, loader)
+    step_seconds = TRAIN_TO_PREDICT_COST_RATIO * loader.accumulate * _measure_prediction_seconds(model, example)
     steps = min(MAX_STEPS_PER_EXECUTION, loader.steps_per_epoch, int(TARGET_EXECUTION_S / step_seconds))
     # A stack is built by a single data worker: many small ones keep all of them busy.
     return max(1, min(steps, loader.steps_per_task(steps)) if loader.yields_stacked_steps else steps)
 
 
-def _measure_prediction_seconds(model: TrainingModel, loader: DataLoader) -> float:
+def _measure_prediction_seconds(model: TrainingModel, example: Batch) -> float:
     """Measure an uncompiled prediction of one training batch."""
-    inputs = to_model_inputs(loader.batch(0))
+    inputs = to_model_inputs(example)
     model(inputs)  # warm-up
     start = time.perf_counter()
     for output in model(inputs).values():

@@ -34,6 +34,7 @@ from tfaip_like.experiments._status.run_log import last_error_message
 from tfaip_like.params._field_rules import ChangesLengthOnly, field_rules
 from tfaip_like.params._files import read_param_file
 from tfaip_like.settings import Trainer
+from tfaip_like.settings._interval import Interval, parse_interval
 
 NUM_EPOCHS = 3
 BATCHES_PER_EPOCH = 50
@@ -80,8 +81,17 @@ class Calibration:
 
     def estimate_seconds(self, work: RemainingWork) -> float:
         """Return the estimated time of a run with this setup."""
-        samples = work.epochs * (work.samples or self.samples)
-        return self.start + samples * self.of_samples / self.measured + work.num_validations * self.after_epoch
+        return self.start + self._train_seconds(work) + self._num_validations(work) * self.after_epoch
+
+    def _train_seconds(self, work: RemainingWork) -> float:
+        return work.epochs * (work.samples or self.samples) * self.of_samples / self.measured
+
+    def _num_validations(self, work: RemainingWork) -> int:
+        """Return the number of validations or, without validations, of epoch ends with saving."""
+        steps_per_epoch = max(1, (work.samples or self.samples) // work.samples_per_step)
+        every = work.val_interval or Interval(epochs=1)
+        steps = every.num_steps(steps_per_epoch)
+        return math.ceil(work.epochs * steps_per_epoch / steps if steps else self._train_seconds(work) / every.seconds)
 
     def text(self, work: RemainingWork) -> str:
         """Return the measurements and the estimated time as text."""
@@ -93,7 +103,7 @@ class Calibration:
             f"({pluralize(self.measured, 'sample')} in {self.of_samples:.2f} s), {self.after_epoch:.2f} s to validate "
             f"and save, {self.memory:.0f} MB\n"
             f"  {self.start:.1f} s + {pluralize(work.epochs, 'epoch')} x {work.samples or self.samples} samples x "
-            f"{each:.3g} ms + {work.num_validations} x {self.after_epoch:.2f} s = {total}"
+            f"{each:.3g} ms + {self._num_validations(work)} x {self.after_epoch:.2f} s = {total}"
         )
 
 
@@ -105,12 +115,9 @@ class RemainingWork:
     """Remaining epochs."""
     samples: int | None
     """Samples per epoch; None for all training samples."""
-    val_every_n: int
-
-    @property
-    def num_validations(self) -> int:
-        """Return the number of epoch ends with a validation or, without validations, with saving."""
-        return math.ceil(self.epochs / max(1, self.val_every_n))
+    val_interval: Interval
+    """Interval of validation."""
+    samples_per_step: int = 1
 
 
 def compute_remaining_work(batch: Batch, run: BatchRun, done: int = 0) -> RemainingWork:
@@ -124,8 +131,15 @@ def compute_remaining_work(batch: Batch, run: BatchRun, done: int = 0) -> Remain
     return RemainingWork(
         epochs=max(1, run.epochs - done),
         samples=get_int_parameter(batch, run, "trainer", "samples_per_epoch"),
-        val_every_n=get_int_parameter(batch, run, "trainer", "val_every_n") or 0,
+        val_interval=_val_interval(batch, run),
+        samples_per_step=(get_int_parameter(batch, run, "train", "batch_size") or 1)
+        * (get_int_parameter(batch, run, "trainer", "accumulate_steps") or 1),
     )
+
+
+def _val_interval(batch: Batch, run: BatchRun) -> Interval:
+    value = _get_parameter(batch, run, "trainer", "val_every_n")
+    return parse_interval(value) if isinstance(value, int | str) else Interval()
 
 
 def make_setup_key(run: BatchRun) -> str:
@@ -210,7 +224,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
         "trainer.checkpoint_dir": "none",
         "trainer.epochs": NUM_EPOCHS,
         "trainer.samples_per_epoch": samples,
-        "trainer.val_every_n": min(1, get_int_parameter(batch, run, "trainer", "val_every_n") or 0),
+        "trainer.val_every_n": int(bool(_val_interval(batch, run))),
         "early_stopping.n_to_go": 0,
         "loggers": "[]",
     }

@@ -288,11 +288,12 @@ def _flags_key(flags: Mapping[str, Sequence[str]]) -> str:
 
 
 def _read_monitor_values(run: OutputDir, monitor: str) -> dict[int, float]:
-    """Return the value of the monitor for each epoch so far."""
-    rows = Run(run).history
+    """Return the last value of the monitor in each completed epoch that has one."""
+    reader = Run(run)
+    rows = [row for row in reader.history if row["epoch"] <= reader.num_epochs]
     # Without validation data, the training value is used in all epochs.
     name = monitor if any(monitor in row for row in rows) else monitor.removeprefix("val_")
-    return {int(row["epoch"]): row[name] for row in rows if name in row}
+    return {math.ceil(row["epoch"]): row[name] for row in rows if name in row}
 
 
 @contextmanager

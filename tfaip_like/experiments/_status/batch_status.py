@@ -18,8 +18,8 @@ from tfaip_like.experiments.launchers._recorded import check_health, poll_runs, 
 from tfaip_like.experiments.launchers._tickets import Ticket
 
 STATES_FROM_FILES = "states are based on the files of the runs only"
-RECENT_EPOCHS = 5
-"""Number of last epochs that the time per epoch is averaged over."""
+RECENT_ROWS = 6
+"""Number of last rows of the history between which the time per epoch is averaged."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _make_run_status(batch: Batch, run: BatchRun, ticket: Ticket | None, job_sta
     problems = list[str]()
     reader = Run(batch.run_dir(run.name), problems)
     info = reader.info
-    epoch, seconds = _read_progress(reader) if info else (0, None)
+    epoch, seconds = _read_progress(reader) if info else (0.0, None)
     try:
         state, reason, node = determine_state(batch, run.name, ticket, info, job_status)
     except UsageError as error:
@@ -124,7 +124,7 @@ def _make_run_status(batch: Batch, run: BatchRun, ticket: Ticket | None, job_sta
         name=run.name,
         state=state,
         reason=reason,
-        epoch=epoch,
+        epoch=int(epoch),
         epochs=run.epochs,
         monitor=monitor,
         best=best,
@@ -146,15 +146,19 @@ def _cluster_job(ticket: Ticket | None, info: RunInfo, job_status: JobStatus | N
     return job, job_status.name if job_status is not None else None
 
 
-def _read_progress(run: Run) -> tuple[int, float | None]:
-    """Return the number of completed epochs, and the seconds per epoch."""
-    recent = run.read_recent_history(RECENT_EPOCHS)
-    seconds = [row["seconds"] for row in recent if "seconds" in row]
-    epoch = int(recent[-1]["epoch"]) if recent else 0
-    return epoch, sum(seconds) / len(seconds) if seconds else None
+def _read_progress(run: Run) -> tuple[float, float | None]:
+    """Return the completed epochs, with a fraction after a validation within an epoch, and the seconds per epoch."""
+    recent = run.read_recent_history(RECENT_ROWS)
+    if not recent:
+        return 0.0, None
+    # A row has the seconds since the one before it, which is the start of the run before the first row.
+    is_complete = len(recent) < RECENT_ROWS
+    rows = recent if is_complete else recent[1:]
+    epochs = recent[-1]["epoch"] - (0.0 if is_complete else recent[0]["epoch"])
+    return recent[-1]["epoch"], sum(row.get("seconds", 0.0) for row in rows) / epochs
 
 
-def _read_best(run: Run, monitor: str, epoch: int) -> tuple[str, float | None]:
+def _read_best(run: Run, monitor: str, epoch: float) -> tuple[str, float | None]:
     """Return the monitor and its best value, from the summary of a finished run or from the best export."""
     best = run.summary.get("best") or {}
     monitor = best.get("monitor", monitor)

@@ -1,20 +1,23 @@
-"""End of an epoch: validation, model selection, export, recording."""
+"""Evaluation at the end of an epoch and within it: validation, model selection, export, recording."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from tfaip_like._runs.run_files import as_row_epoch
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.callbacks.validation_observer import ValidationObserver
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.exports import exported_weights
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers
 from tfaip_like._training.selection.model_selection import SelectionUpdate
-from tfaip_like._training.train_state import EpochResult
+from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
 from tfaip_like._training.validation.validations import Summaries
@@ -23,8 +26,8 @@ from tfaip_like._utils.processes import resident_memory_mb
 from tfaip_like.evaluation._evaluation import EvaluationResult
 
 
-class EpochEnd:
-    """End of each epoch; the state of model selection changes only after everything that may fail.
+class Evaluation:
+    """Evaluation of a run; the state of model selection changes only after everything that may fail.
 
     Args:
         components: components of the run.
@@ -37,36 +40,48 @@ class EpochEnd:
         self.context = context
         self.loggers = loggers
 
-    def run(self, result: EpochResult) -> None:
-        """Validate, select, export and record an epoch."""
+    def run(self, state: TrainState) -> None:
+        """Validate, select, export and record after the completed steps; training is not affected.
+
+        Args:
+            state: position of the run, with the training metrics.
+        """
         components = self.components
-        with components.progress.measure_epoch_end(result.epoch):
+        with components.progress.measure_evaluation(state.epoch + 1), preserve_metrics(components.model):
             with exported_weights(components.networks.training, components.optimizer):
-                row, summaries, update = self._evaluate(result)
+                row, summaries, update = self._evaluate(state)
                 if update.is_improved and components.output_dir is not None:
                     self._write(lambda: components.exports.save_best(row))
                 components.exports.discard_current()
-            components.callbacks.call("on_epoch_end", self.context, {**row, **self.context.logged})
+            if state.is_epoch_complete:
+                before = dict(self.context.logged)
+                components.callbacks.call("on_epoch_end", self.context, {**row, **before})
+                components.selection.check_logged_in_time(self.context.logged.keys() - before.keys())
             row |= self.context.logged
-            is_last = result.epoch >= components.trainer.epochs
-            if not is_last and update.stop_reason is None:
+            if self._must_stop(state) and update.stop_reason is None:
                 update = dataclasses.replace(update, stop_reason=self.context.stop_reason)
-            logged = components.recorder.to_logged_epoch(row, self.context.step, update.is_best, summaries)
+            logged = components.recorder.to_logged_epoch(row, update.is_best, summaries)
             self._write(lambda: self.loggers.log(logged))
             self._write(lambda: components.recorder.record(row, summaries))
             components.recorder.log(row, update.is_improved)
             components.selection.commit(update)
 
-    def _evaluate(self, result: EpochResult) -> tuple[dict[str, float], Summaries, SelectionUpdate]:
+    def _must_stop(self, state: TrainState) -> bool:
+        """Return whether a callback has requested to stop: at the end of the epoch, unless it is the last."""
+        is_last = state.epoch + 1 >= self.components.trainer.epochs
+        return bool(self.context.stop_reason) and state.is_epoch_complete and not is_last
+
+    def _evaluate(self, state: TrainState) -> tuple[dict[str, float], Summaries, SelectionUpdate]:
         """Run the validations that are due; return the row of the history, the summaries and what is selected."""
-        components = self.components
-        row: dict[str, float] = {"epoch": result.epoch, **result.values}
+        components, elapsed = self.components, state.elapsed
+        assert state.metrics is not None
+        row: dict[str, float] = {"epoch": as_row_epoch(elapsed.epochs), "step": elapsed.steps, **state.metrics}
         summaries: Summaries = {}
-        self._validate(components.validations.due_after(result.epoch), row, summaries)
-        row |= self._measurements(result)
-        update = components.selection.evaluate({**row, **self.context.logged})
-        if update.stop_reason or self.context.stop_reason:  # now that this is the last epoch, all validations run
-            self._validate(components.validations.due_after(result.epoch, is_last=True), row, summaries)
+        self._validate(components.validations.due_at(state), row, summaries)
+        row |= self._measurements(state)
+        update = components.selection.evaluate({**row, **self.context.logged}, state)
+        if update.stop_reason or self._must_stop(state):  # now that this is the end, all validations run
+            self._validate(components.validations.due_at(state, is_last=True), row, summaries)
             update = components.selection.evaluate_again(update, {**row, **self.context.logged})
         row |= components.recorder.compare(row)
         return row, summaries, update
@@ -74,7 +89,7 @@ class EpochEnd:
     def _validate(
         self, validations: Iterable[Validation | LavValidation], row: dict[str, float], summaries: Summaries
     ) -> None:
-        """Run validations that have not run in this epoch, and add their metrics and summaries."""
+        """Run validations that have not run in this evaluation, and add their metrics and summaries."""
         pending = [validation for validation in validations if validation.prefix not in summaries]
         if not pending:
             return
@@ -101,13 +116,15 @@ class EpochEnd:
                 callbacks.call_keras("on_test_end", self.context, evaluation.numbers)
         return evaluation
 
-    def _measurements(self, result: EpochResult) -> dict[str, float]:
-        """Return the learning rate, throughput and memory."""
+    def _measurements(self, state: TrainState) -> dict[str, float]:
+        """Return the learning rate, and throughput and memory since the last evaluation."""
+        part = (state.step - state.evaluated_step) / state.steps_per_epoch
+        seconds = state.seconds - state.evaluated_seconds
         return {
             "lr": self._last_learning_rate(),
-            "seconds": round(result.seconds, 3),
-            "samples_per_second": round(self.components.loader.samples_per_epoch / result.seconds, 1),
-            "input_bound": round(min(1.0, result.waited / result.seconds), 4),
+            "seconds": round(seconds, 3),
+            "samples_per_second": round(self.components.loader.samples_per_epoch * part / seconds, 1),
+            "input_bound": round(min(1.0, state.waited / seconds), 4),
             "memory_mb": resident_memory_mb(),
         }
 
@@ -124,8 +141,19 @@ class EpochEnd:
         retry_while_disk_full(path, write, self.components.interrupt.check)
 
 
-def export_best(components: TrainingComponents, epoch: int) -> None:
-    """Write best/ from the network, which must have the weights of this epoch."""
+@contextmanager
+def preserve_metrics(model: keras.Model) -> Iterator[None]:
+    """Undo, at the end of the block, what validations do to the metrics, which they share with training."""
+    values = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in model.metrics_variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.metrics_variables, values, strict=True):
+            variable.assign(value)
+
+
+def export_best(components: TrainingComponents, epoch: float) -> None:
+    """Write best/ from the network, which must have the weights of this epoch of the history."""
     row = next(row for row in components.recorder.history.rows if row["epoch"] == epoch)
     _export(components, lambda: components.exports.save_best(row))
 
