@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import NoReturn
 import tfaip_like
 from tfaip_like._user_code.code_errors import format_user_error, innermost_user_frame
 from tfaip_like._user_code.error_hints import describe_error
+from tfaip_like._utils.abandoned_threads import has_abandoned_threads
 from tfaip_like._utils.console import echo, log_to_console, read_log_level
 from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError, short_error_message
 from tfaip_like._utils.escaping import escape_lines
@@ -28,6 +30,8 @@ from tfaip_like._utils.processes import exit_with_parent
 from tfaip_like._utils.terminal import terminal_style
 from tfaip_like.data._workers.background import is_user_code_running
 
+EXIT_TIMEOUT_S = 5.0
+"""Time for the exit functions of libraries if a thread is left."""
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -44,14 +48,16 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
     """
     exit_with_parent()
     code = _run_for_exit_code(program, main, argv)
-    if is_user_code_running():
+    if is_user_code_running() or has_abandoned_threads():
         _force_exit(code)
     return code
 
 
 def _force_exit(code: int) -> NoReturn:
-    """Exit even if a thread is inside user code; a normal exit might wait for it forever."""
-    atexit._run_exitfuncs()
+    """Exit even if a thread is inside user code or a library; a normal exit might wait for it forever."""
+    exit_functions = threading.Thread(target=atexit._run_exitfuncs, daemon=True)  # that of W&B waits for its server
+    exit_functions.start()
+    exit_functions.join(EXIT_TIMEOUT_S)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # broken pipe, or closed

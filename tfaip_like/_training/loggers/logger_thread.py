@@ -15,6 +15,7 @@ from tfaip_like._runs.output_dir_lock import OutputDirLostError
 from tfaip_like._training.loggers.logged_runs import LoggedRuns, LoggerRecord
 from tfaip_like._training.loggers.logged_values import LoggedEpoch
 from tfaip_like._training.loggers.logger_calls import GivenUpError, LoggerCalls
+from tfaip_like._utils.abandoned_threads import abandon
 from tfaip_like._utils.errors import pluralize
 from tfaip_like.loggers import LoggedRun, Logger, ParamValue, Status
 from tfaip_like.params._stateful import read_state
@@ -123,6 +124,7 @@ class LoggerThread:
     def close(self) -> None:
         """Leave the thread alone, and report what is not logged."""
         self._calls.abandon()
+        abandon(self._thread)
         with self._changed:
             num_lost = self._num_lost + len(self._queue)
             self._queue.clear()
