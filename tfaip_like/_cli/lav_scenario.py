@@ -17,6 +17,7 @@ from tfaip_like._cli.export_arguments import ResolvedExport, load_named_scenario
 from tfaip_like._cli.result_table import CollectedErrors, ResultRow, format_results, write_results, write_summaries
 from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._export.exported_model import load_export
+from tfaip_like._export.layout import read_versions
 from tfaip_like._export.scenario_loading import load_scenario
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.console import echo
@@ -30,6 +31,7 @@ from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader_factory import open_validation
 from tfaip_like.data._writers import WriteSample, open_writer, writer_for
 from tfaip_like.evaluation._evaluator import Evaluator
+from tfaip_like.modeling._context import TrainingPosition, use_position
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_types
 from tfaip_like.scenario import Scenario
@@ -178,6 +180,7 @@ def _validate_export(
         metrics.append(ExportMetrics(scenario.model, settings.run_eagerly))
     of_model = next(known for known in metrics if known.model == scenario.model)
     bad_samples = BadSampleLog(None, scenario.data.max_bad_samples)
+    position = TrainingPosition(*read_versions(named.path).position)
     for name, source in _require_lav_datasets(scenario).items():
         batches = open_validation(
             scenario.data, source, scenario.lav, scenario.trainer.random_seed or 0, interrupt.check, "lav"
@@ -193,16 +196,17 @@ def _validate_export(
                 bar.update(len(batch))
 
             batches.auto_select_num_workers(batches.num_batches or 0)
-            result = load_and_validate(
-                network,
-                batches,
-                scenario.model,
-                scenario.evaluator,
-                on_batch,
-                on_sample=dump,
-                worst=worst,
-                metrics=of_model,
-            )
+            with use_position(lambda: position):
+                result = load_and_validate(
+                    network,
+                    batches,
+                    scenario.model,
+                    scenario.evaluator,
+                    on_batch,
+                    on_sample=dump,
+                    worst=worst,
+                    metrics=of_model,
+                )
             write_summaries(settings.summaries, name, result.summaries)
             worst_samples = [(loss, batches.samples.describe_sample(index)) for loss, index in worst.sorted()]
         yield ResultRow(named.name, name, exported.metrics.get("epoch"), dict(result.numbers), worst_samples)

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfaip_like._export.layout import MODEL, RESERVED_NAMES, argument_names
+from tfaip_like._export.layout import MODEL, RESERVED_NAMES, argument_names, read_versions
 from tfaip_like._export.writing import write_saved_model
 from tfaip_like._user_code.code_errors import CodeError, innermost_user_frame
 from tfaip_like._utils.errors import UsageError, short_error_message
@@ -22,6 +22,7 @@ from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Arrays
 from tfaip_like.exporters import ExportedNetwork, Exporter
+from tfaip_like.modeling._context import TrainingPosition, use_position
 from tfaip_like.modeling._network import make_predict_fn
 
 logger = logging.getLogger(__name__)
@@ -76,11 +77,13 @@ def run_exporters(export: Path, exporters: Sequence[Exporter], batch: Batch) -> 
         return
     with temporary_directory() as folder:
         saved_model = Path(folder, "serve")
+        position = TrainingPosition(*read_versions(export).position)
         try:
             network = keras.saving.load_model(export / MODEL, compile=False)
-            with _argmax_without_signed_zero():
-                write_saved_model(network, saved_model)
-            expected = make_predict_fn(network)(batch.inputs)
+            with use_position(lambda: position):
+                with _argmax_without_signed_zero():
+                    write_saved_model(network, saved_model)
+                expected = make_predict_fn(network)(batch.inputs)
         except Exception as error:  # of Keras, for layers that it cannot load
             logger.warning("%s: cannot convert to other formats: %s", export, short_error_message(error))
             return

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypedDict
+from typing import Annotated, TypeAlias, TypedDict
 
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.package_versions import RECORDED_PACKAGES
@@ -27,7 +27,7 @@ from tfaip_like._runs.run_files import METRICS
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import check_links
 from tfaip_like._utils.json_files import read_json, require_json_object
-from tfaip_like._utils.typed_json import Count, decode
+from tfaip_like._utils.typed_json import AtLeast, Count, decode
 from tfaip_like.params._resources import RESOURCES_DIR
 
 Shape: TypeAlias = tuple[int | None, ...]
@@ -52,6 +52,9 @@ FINITE_INPUTS = "finite_inputs"
 
 OUTPUTS = "outputs"
 """Key in versions.json: shapes of the outputs without the batch axis."""
+
+POSITION = "position"
+"""Key in versions.json: step and epoch of the training, the constants of `context` in the export."""
 
 SIGNATURE = "serving_default"
 """Name of the SavedModel function for inference."""
@@ -103,12 +106,15 @@ class Versions:
     """Names of the inputs that must not contain NaN or infinity."""
     outputs: Mapping[str, Shape]
     """Shapes of the outputs without the batch axis."""
+    position: tuple[float, float]
+    """Step and epoch of the training."""
 
 
 class _ExportFacts(TypedDict, total=False):
     resources: dict[str, Count]
     finite_inputs: list[str]
     outputs: dict[str, tuple[Count | None, ...]]
+    position: tuple[Annotated[float, AtLeast(0)], Annotated[float, AtLeast(0)]]
 
 
 def read_versions(export: Path) -> Versions:
@@ -126,6 +132,7 @@ def read_versions(export: Path) -> Versions:
         facts.get("resources", {}),
         frozenset(facts.get("finite_inputs", [])),
         facts.get("outputs", {}),
+        facts.get("position", (0.0, 0.0)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -22,10 +23,12 @@ from tfaip_like._export.layout import (
     OUTPUTS,
     PARAMS,
     PIPELINE,
+    POSITION,
     SERVE,
     VERSIONS,
     WEIGHTS,
     argument_names,
+    read_versions,
 )
 from tfaip_like._export.logits import add_endpoints_with_logits
 from tfaip_like._export.pipeline import make_pipeline
@@ -38,6 +41,7 @@ from tfaip_like._utils.errors import Interrupted, short_error_message
 from tfaip_like._utils.files import atomic_directory, is_disk_full_error
 from tfaip_like._utils.json_files import write_json
 from tfaip_like._utils.processes import run_child_process
+from tfaip_like.modeling._context import current_position, use_position
 from tfaip_like.modeling._network import Networks, input_names
 from tfaip_like.params import Params
 from tfaip_like.params._files import write_params
@@ -47,17 +51,20 @@ from tfaip_like.scenario import Scenario
 logger = logging.getLogger(__name__)
 
 _ADD_SAVED_MODELS = f"""
-import importlib, pathlib, sys
+import importlib, json, pathlib, sys
 from tfaip_like._utils.processes import exit_with_parent
 exit_with_parent()
-modules, folders = sys.argv[1].split(), map(pathlib.Path, sys.argv[2:])
+modules, networks = sys.argv[1].split(), json.loads(sys.argv[2])
 for module in modules:
     importlib.import_module(module)
 import keras
 from tfaip_like._export.writing import write_saved_model
-for folder in folders:
+from tfaip_like.modeling._context import TrainingPosition, use_position
+for name, position in networks:
+    folder = pathlib.Path(name)
     staging_dir = folder / ".{SERVE}.new"
-    write_saved_model(keras.saving.load_model(folder / "{MODEL}", compile=False), staging_dir)
+    with use_position(lambda: TrainingPosition(*position)):
+        write_saved_model(keras.saving.load_model(folder / "{MODEL}", compile=False), staging_dir)
     staging_dir.rename(folder / "{SERVE}")
 """
 
@@ -103,7 +110,12 @@ def fill_export(
     for tree, name in zip(copy_bundled_files(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
         write_params(tree, folder / name)
     outputs = {name: list(output.shape[1:]) for name, output in networks.exported.output.items()}
-    facts = {RESOURCES_DIR: bundled_file_sizes(folder), FINITE_INPUTS: list(finite_inputs), OUTPUTS: outputs}
+    facts = {
+        RESOURCES_DIR: bundled_file_sizes(folder),
+        FINITE_INPUTS: list(finite_inputs),
+        OUTPUTS: outputs,
+        POSITION: list(current_position()),
+    }
     write_json(folder / VERSIONS, {**installed_versions(), **facts})
     write_json(folder / METRICS, {})
 
@@ -130,8 +142,11 @@ def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = Fa
         for tensor in network.inputs
     }
 
+    position = current_position()
+
     def predict(inputs: Any) -> Any:
-        with range_checks.assert_ids_in_range(), range_checks.RangeRecorder() as ids:
+        constant = use_position(lambda: position)
+        with constant, range_checks.assert_ids_in_range(), range_checks.RangeRecorder() as ids:
             outputs = network(inputs, training=False)
         # Exports of JAX do not support assertions.
         return ids.mask_invalid_samples(outputs) if keras.backend.backend() == "jax" else outputs
@@ -168,9 +183,14 @@ def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
     Raises:
         RuntimeError: If TensorFlow cannot export a network.
     """
-    folders = [folder for export in exports if export.exists() for folder in _network_dirs(export)]
-    folders = [folder for folder in folders if not (folder / SERVE).exists()]
-    if not folders:
+    networks = [
+        (str(folder), read_versions(export).position)
+        for export in exports
+        if export.exists()
+        for folder in _network_dirs(export)
+        if not (folder / SERVE).exists()
+    ]
+    if not networks:
         return
     environment = {
         **os.environ,
@@ -180,7 +200,7 @@ def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
     }
     module = type(scenario).__module__
     command = [sys.executable, "-c", _ADD_SAVED_MODELS, "" if module == "__main__" else module]
-    command += [str(folder) for folder in folders]
+    command.append(json.dumps(networks))
     done = run_child_process(command, environment)
     if done.returncode:
         raise RuntimeError(f"TensorFlow cannot export the network:\n{done.stderr[-2000:]}")

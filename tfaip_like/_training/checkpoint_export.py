@@ -18,6 +18,7 @@ from tfaip_like._training.checkpointing.state_schema import SavedState, decode_s
 from tfaip_like._training.initialization.freezing import freeze
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import atomic_directory
+from tfaip_like.modeling._context import TrainingPosition, use_position
 from tfaip_like.modeling._network import build_networks, reset_keras
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import Constant, ReduceOnPlateau, TrainingLength
@@ -49,7 +50,9 @@ def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
         except UsageError as error:
             raise UsageError(f"{checkpoint.path}: {error}") from error
         _apply_ema_weights(networks.training, scenario, content, saved, checkpoint.path)
-        with atomic_directory(export) as staging_dir:
+        steps, done = saved["batching"]["steps_per_epoch"], checkpoint.position
+        position = TrainingPosition.of_step(done.epoch * steps + done.step, steps)
+        with atomic_directory(export) as staging_dir, use_position(lambda: position):
             finite_inputs = sorted(_read_finite_inputs(checkpoint.run_dir))
             fill_export(staging_dir, networks, scenario, finite_inputs=finite_inputs)
             add_saved_models([staging_dir], scenario)

@@ -47,6 +47,7 @@ from tfaip_like.data._sample import Mode
 from tfaip_like.data._sources.images import check_same_classes
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.inference._lav import ExportMetrics
+from tfaip_like.modeling._context import set_position, start_position
 from tfaip_like.modeling._network import Networks, build_networks, reset_keras
 from tfaip_like.params._base import field_default
 from tfaip_like.params._field_rules import TensorFlowOnly, field_rules
@@ -143,7 +144,7 @@ class _ComponentBuilder:
             warm_start(networks.training, scenario.warmstart)
         example = loader.batch(0)
         with preserve_network_state(networks.training):
-            model = TrainingModel(networks.training, scenario.model, example)
+            model = TrainingModel(networks.training, scenario.model, example, loader.steps_per_epoch)
         # An export must load where the packages of these are not installed.
         exported = dataclasses.replace(scenario, callbacks=[], exporters=[], loggers=[])
         self.exports = exports = ExportWriter(self.output_dir, networks, exported, example, scenario.exporters)
@@ -355,6 +356,7 @@ def _initialize_keras(trainer: Trainer, seed: int) -> None:
     reset_keras(trainer.precision)
     seed_everything(seed)
     redirect_autograph_files()
+    set_position(start_position)
     logger.info("Keras %s (%s backend), random seed %d", keras.__version__, keras.backend.backend(), seed)
     if keras.backend.backend() != "tensorflow":
         for name in field_rules(Trainer, TensorFlowOnly):

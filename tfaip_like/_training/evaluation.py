@@ -24,6 +24,7 @@ from tfaip_like._training.validation.validations import Summaries
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.processes import resident_memory_mb
 from tfaip_like.evaluation._evaluation import EvaluationResult
+from tfaip_like.modeling._context import TrainingPosition, use_position
 
 
 class Evaluation:
@@ -155,7 +156,10 @@ def preserve_metrics(model: keras.Model) -> Iterator[None]:
 def export_best(components: TrainingComponents, epoch: float) -> None:
     """Write best/ from the network, which must have the weights of this epoch of the history."""
     row = next(row for row in components.recorder.history.rows if row["epoch"] == epoch)
-    _export(components, lambda: components.exports.save_best(row))
+    steps_per_epoch = components.loader.steps_per_epoch
+    position = TrainingPosition.of_step(epoch * steps_per_epoch, steps_per_epoch)
+    with use_position(lambda: position):
+        _export(components, lambda: components.exports.save_best(row))
 
 
 def export_last(components: TrainingComponents) -> None:

@@ -27,6 +27,7 @@ from tfaip_like._training.steps.compilation import is_xla_unsupported_error
 from tfaip_like._training.steps.training_model import NON_FINITE, select_logged_metrics
 from tfaip_like._training.validation.sanity_check import run_sanity_check
 from tfaip_like._utils.errors import Interrupted
+from tfaip_like.modeling._context import set_position
 from tfaip_like.params._resources import make_paths_relative
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class TrainingLoop:
         self.resume_state = resume_state
         self.step = components.step
         self.state = components.state
+        components.model.completed_steps.assign(self.state.global_step)
         self.schedule_begin = resume_state.schedule_begin() if resume_state else 0.0
         path = components.output_dir.path if components.output_dir is not None else None
         self.context = TrainingContext(components.scenario, path, components.model, self.state, self.step)
@@ -79,6 +81,7 @@ class TrainingLoop:
             Interrupted: after a signal; the state is saved.
             TrainingError: if the loss or a gradient becomes non-finite.
         """
+        set_position(self.state.training_position)
         try:
             self._run_sanity_check()
             self.components.interrupt.check()
@@ -162,6 +165,7 @@ class TrainingLoop:
         if self.state.step == 0:
             model.reset_metrics()
         model.non_finite.steps.assign(self.state.step)
+        model.completed_steps.assign(self.state.global_step)
         self._last_sync_step = self.state.global_step
         if self.state.step == 0:
             self.components.interrupt.report_phase("epoch")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfaip_like._training.checkpointing.checkpoints import Position
+from tfaip_like.modeling._context import TrainingPosition
 from tfaip_like.settings._interval import Elapsed
 
 
@@ -51,6 +52,10 @@ class TrainState:
     def position_after_evaluation(self) -> Position:
         """Return the position once the evaluation that is next is complete."""
         return Position(self.epoch + 1, 0) if self.is_epoch_complete else self.position
+
+    def training_position(self) -> TrainingPosition:
+        """Return what `context` shows outside of compiled steps."""
+        return TrainingPosition.of_step(self.global_step, self.steps_per_epoch)
 
     @property
     def is_epoch_complete(self) -> bool:

@@ -32,6 +32,7 @@ from tfaip_like.evaluation._evaluation import (
     run_evaluator,
 )
 from tfaip_like.evaluation._evaluator import Evaluator
+from tfaip_like.modeling._context import TrainingPosition, current_position, use_position
 from tfaip_like.modeling._model import Model, Tensors
 
 logger = logging.getLogger(__name__)
@@ -202,7 +203,11 @@ class ExportMetrics:
             logits: Logits of the outputs, from which losses are computed as in training.
         """
         means, losses = self._compute_means(
-            _to_tensors(batch.inputs), _to_tensors(batch.targets), _to_tensors(outputs), _to_tensors(logits or {})
+            _to_tensors(batch.inputs),
+            _to_tensors(batch.targets),
+            _to_tensors(outputs),
+            _to_tensors(logits or {}),
+            _position_tensors(),
         )
         if self.num_samples == 0 and self._skipped_methods:
             # A separate inference network may lack an output for a reason, such as logits of fed targets.
@@ -238,8 +243,11 @@ class ExportMetrics:
 
         def values(part: Batch) -> Mapping[str, Any]:
             rows = slice(part.indices[0], part.indices[-1] + 1)
-            tensors = [_to_tensors({name: array[rows] for name, array in named.items()}) for named in (outputs, logits)]
-            means, _ = self._batch_means(_to_tensors(part.inputs), _to_tensors(part.targets), *tensors)
+            selected, of_selected = (
+                _to_tensors({name: array[rows] for name, array in named.items()}) for named in (outputs, logits)
+            )
+            inputs, targets = _to_tensors(part.inputs), _to_tensors(part.targets)
+            means, _ = self._batch_means(inputs, targets, selected, of_selected, _position_tensors())
             return {name: mean for method_values in means.values() for name, mean in method_values.items()}
 
         numbered = replace(batch, indices=range(len(batch)))
@@ -249,9 +257,15 @@ class ExportMetrics:
         return replace(bad, row=row)
 
     def _batch_means(
-        self, inputs: Tensors, targets: Tensors, outputs: Tensors, logits: Tensors
+        self, inputs: Tensors, targets: Tensors, outputs: Tensors, logits: Tensors, position: TrainingPosition
     ) -> tuple[dict[str, Tensors], Any | None]:
         """Return the means of losses and of metrics by method, and the total loss of each sample."""
+        with use_position(lambda: position):
+            return self._batch_means_at_position(inputs, targets, outputs, logits)
+
+    def _batch_means_at_position(
+        self, inputs: Tensors, targets: Tensors, outputs: Tensors, logits: Tensors
+    ) -> tuple[dict[str, Tensors], Any | None]:
         means: dict[str, Tensors] = {}
         losses = None
         outputs = attach_logits(outputs, logits)
@@ -327,6 +341,11 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
         compiled = jax.jit(function)
     return compiled
+
+
+def _position_tensors() -> TrainingPosition:
+    """Return the position as arguments of a compiled function, which a new position must not compile again."""
+    return TrainingPosition(*(ops.convert_to_tensor(value, "float32") for value in current_position()))
 
 
 def _to_tensors(arrays: Arrays) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Models, graphs (interchangeable parts of a network) and voters for ensembles."""
 
+from tfaip_like.modeling._context import context
 from tfaip_like.modeling._model import Graph, Model, Tensors
 from tfaip_like.modeling._voting import Majority, Mean, Voter
 
-__all__ = ["Graph", "Majority", "Mean", "Model", "Tensors", "Voter"]
+__all__ = ["Graph", "Majority", "Mean", "Model", "Tensors", "Voter", "context"]

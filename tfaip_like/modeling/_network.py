@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 
@@ -17,6 +19,7 @@ from tfaip_like._user_code.code_errors import CodeError, attribute_errors_to, at
 from tfaip_like._utils.errors import with_article
 from tfaip_like.data import Data
 from tfaip_like.data._sample import Arrays
+from tfaip_like.modeling._context import TrainingPosition, current_position, start_position, use_position
 from tfaip_like.modeling._model import Model, Tensors
 
 logger = logging.getLogger(__name__)
@@ -112,8 +115,20 @@ def _call_build_method(
     method: Callable[..., Tensors | None], inputs: Tensors, *networks: keras.Model
 ) -> Tensors | None:
     """Return the outputs of a `build` method of the model, called with inputs and already built networks."""
-    with _list_names_on_key_error(inputs, *networks):
+    with _list_names_on_key_error(inputs, *networks), use_position(partial(_reject_position, method)):
         return method(inputs, *networks)
+
+
+def _reject_position(method: Callable[..., Any]) -> TrainingPosition:
+    """Raise an error, unless a layer is called for the shapes of its outputs: `build` would get a constant."""
+    from keras.src.backend.common.symbolic_scope import in_symbolic_scope  # Keras has no public access to it
+
+    if in_symbolic_scope():
+        return start_position()
+    raise CodeError(
+        f"{qualified_method_name(method)} reads `context`, whose value would be a constant of the network; read it in "
+        "the method `call` of a layer, in `loss` or in `metrics`"
+    )
 
 
 @contextmanager
@@ -214,24 +229,48 @@ def _trace_for_any_shape(network: keras.Model) -> Callable[[Any], Any]:
     differ in the last bit, so outputs would depend on the earlier batches: a resumed run would log other numbers.
     """
     if keras.backend.backend() != "tensorflow" or network.run_eagerly:
-        return network.predict_on_batch  # type: ignore[no-any-return]
+        return partial(_predict_on_batch, network)
     if not hasattr(network, _TRACE_ATTRIBUTE):
         import tensorflow as tf
 
         specs = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name) for tensor in network.inputs}
+
+        def call(inputs: Any, step: Any, epoch: Any) -> Any:
+            with use_position(lambda: TrainingPosition(step, epoch)):
+                return network(inputs, training=False)
+
+        scalar = tf.TensorSpec((), "float32")
         traced = tf.function(
-            lambda inputs: network(inputs, training=False),
-            input_signature=[specs],
-            jit_compile=network.jit_compile,
-            autograph=False,
+            call, input_signature=[specs, scalar, scalar], jit_compile=network.jit_compile, autograph=False
         )
 
         def compute(inputs: Any) -> Any:
             tensors = {name: tf.convert_to_tensor(value, specs[name].dtype) for name, value in inputs.items()}
-            return tf.nest.map_structure(lambda output: output.numpy(), traced(tensors))
+            position = (tf.convert_to_tensor(value, "float32") for value in current_position())
+            return tf.nest.map_structure(lambda output: output.numpy(), traced(tensors, *position))
 
         setattr(network, _TRACE_ATTRIBUTE, compute)
     return getattr(network, _TRACE_ATTRIBUTE)  # type: ignore[no-any-return]
+
+
+_compiled_positions: WeakKeyDictionary[keras.Model, TrainingPosition] = WeakKeyDictionary()
+"""Position that Keras' compiled inference function of a network holds as constants, if the network reads it."""
+
+
+def _predict_on_batch(network: keras.Model, inputs: Any) -> Any:
+    position, reads = current_position(), list[bool]()
+    if _compiled_positions.get(network, position) != position:
+        network.predict_function = None  # Keras compiles it again
+
+    def read() -> TrainingPosition:
+        reads.append(True)
+        return position
+
+    with use_position(read):
+        outputs = network.predict_on_batch(inputs)
+    if reads:
+        _compiled_positions[network] = position
+    return outputs
 
 
 _TRACE_ATTRIBUTE = "predict_any_shape"

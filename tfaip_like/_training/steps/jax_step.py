@@ -81,7 +81,7 @@ class JaxTrainStep:
         ]
         with keras.StatelessScope(pairs, collect_losses=True) as scope:
             _, loss = self._model.evaluate_batch(batch, training=True)
-            self._model.non_finite.update_state(loss)
+            self._model.complete_step(loss)
             scaled = self._optimizer.scale_loss(loss)
         return scaled, [scope.get_current_value(variable) for variable in self._mutable]
 

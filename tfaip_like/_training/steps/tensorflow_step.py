@@ -155,7 +155,7 @@ class TensorFlowTrainStep:
         # At a scale of 1, non-finite gradients have another cause.
         is_overflow = tf.logical_and(tf.logical_not(is_finite_norm), scale > 1.0)
         is_good = tf.logical_and(tf.math.is_finite(loss), tf.logical_or(is_finite_norm, is_overflow))
-        self._model.non_finite.update_state(tf.where(is_good, 0.0, float("nan")))
+        self._model.complete_step(tf.where(is_good, 0.0, float("nan")))
         self._model.gradient_norm.update_state(
             tf.where(is_finite_norm, norm, 0.0), sample_weight=tf.cast(is_finite_norm, "float32")
         )

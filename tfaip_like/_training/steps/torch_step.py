@@ -38,7 +38,7 @@ class TorchTrainStep:
         optimizer = self._model.optimizer
         self._model.zero_grad()
         _, loss = self._model.evaluate_batch(batch, training=True)
-        self._model.non_finite.update_state(loss)
+        self._model.complete_step(loss)
         optimizer.scale_loss(loss).backward()
         gradients = [weight.value.grad for weight in self._weights]
         self._model.warn_untrained_weights(gradients)

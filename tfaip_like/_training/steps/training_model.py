@@ -18,6 +18,7 @@ from tfaip_like._user_code.code_errors import CodeError, qualified_method_name
 from tfaip_like._utils.errors import UsageError, truncate_list, with_article
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.evaluation._averager import MetricAverager, batch_mean, total_loss
+from tfaip_like.modeling._context import TrainingPosition, use_position
 from tfaip_like.modeling._model import Model, Tensors
 from tfaip_like.modeling._network import select_inputs
 
@@ -37,13 +38,17 @@ class TrainingModel(keras.Model):
         model: provides losses and metrics.
         example: batch on which losses and metrics are computed eagerly, which yields their names and finds errors
             before anything is compiled.
+        steps_per_epoch: steps of an epoch, for `context.epoch`.
+
+    Attributes:
+        completed_steps: number of complete steps of the run, which the compiled steps count.
 
     Raises:
         UsageError: if there are no trainable weights, a loss or metric is neither scalar nor per sample, or names
             collide.
     """
 
-    def __init__(self, network: keras.Model, model: Model, example: Batch):
+    def __init__(self, network: keras.Model, model: Model, example: Batch, steps_per_epoch: int = 1):
         super().__init__(name="training")
         if not network.trainable_weights:
             raise CodeError(f"{type(model).__name__}.build: the network has no trainable weights", model.build)
@@ -75,6 +80,10 @@ class TrainingModel(keras.Model):
         """Also counts steps: its `steps` is the progress of the epoch, however an execution ended."""
         if keras.backend.backend() == "tensorflow":
             self.gradient_norm = keras.metrics.Mean(name=GRADIENT_NORM)
+        self._steps_per_epoch = steps_per_epoch
+        self.completed_steps = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="completed_steps"
+        )
         self._has_warned_untrained = False
         self.built = True
 
@@ -141,11 +150,28 @@ class TrainingModel(keras.Model):
             batch: model inputs.
             training: run the network in training mode.
         """
-        outputs: Tensors = self(batch, training=training)
-        loss = self.compute_loss(x=batch, y_pred=outputs, training=training)
-        self.metrics[0].update_state(loss, sample_weight=batch_size(batch))  # Keras' own mean of the loss
-        self.compute_metrics(batch, None, outputs)
+        with use_position(lambda: self._position(training)):
+            outputs: Tensors = self(batch, training=training)
+            loss = self.compute_loss(x=batch, y_pred=outputs, training=training)
+            self.metrics[0].update_state(loss, sample_weight=batch_size(batch))  # Keras' own mean of the loss
+            self.compute_metrics(batch, None, outputs)
         return outputs, loss
+
+    def _position(self, training: bool) -> TrainingPosition:
+        """Return the position of the step that is running, or in validation of the last one, as tensors."""
+        step = self.completed_steps.value + 1 if training else self.completed_steps.value
+        epoch, rest = step // self._steps_per_epoch, step % self._steps_per_epoch
+        fraction = ops.cast(rest, "float32") / self._steps_per_epoch
+        return TrainingPosition(ops.cast(step, "float32"), ops.cast(epoch, "float32") + fraction)
+
+    def complete_step(self, value: Any) -> None:
+        """Count a step; called once in each compiled step.
+
+        Args:
+            value: loss of the step, or NaN if it must not be applied.
+        """
+        self.non_finite.update_state(value)
+        self.completed_steps.assign(self.completed_steps.value + 1)
 
     def _apply_class_weights(self, name: str, value: Any, x: Mapping[str, Any]) -> Any:
         if "weights" not in x:
