@@ -172,6 +172,10 @@ def test_jax_sees_the_step(tmp_path: Path) -> None:
         "    assert [row['lav_at_step'] for row in rows] == [12, 24]\n"
         "    seen = load_predictor(trainer.output_dir / 'best').one({'x': np.zeros(2, 'float32')}).outputs['seen']\n"
         "    assert seen == (24 if type(model) is Annealed else 48)\n"
+        "from test_activations import Shown, assert_shown\n"
+        f"run = Path('{tmp_path}', 'shown')\n"
+        "train(small(run, model=Shown(), evaluator=None, device=Device(backend='jax'), trainer={'epochs': 1}))\n"
+        "assert_shown(run)\n"
     )
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, env=environment, capture_output=True)

@@ -44,7 +44,15 @@ LAYERS = (  # from the bottom; modules of one layer may import each other
 )
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
-USE_KERAS = ("_keras_ext", "_export", "_training", "evaluation._bad_values", "inference._lav", "modeling._network")
+USE_KERAS = (
+    "_keras_ext",
+    "_export",
+    "_training",
+    "evaluation._bad_values",
+    "inference._lav",
+    "modeling._activation_network",
+    "modeling._network",
+)
 """May import Keras or TensorFlow at module level; all else starts without them."""
 
 FRAMEWORKS = {"tensorflow", "keras", "jax", "torch"}

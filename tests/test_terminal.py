@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_counted() -> None:
 
 def test_waiting_for_data_is_shown_if_it_takes_long() -> None:
     assert "input-bound" not in console_line(ROW)
-    assert "input-bound 37 %" in console_line({**ROW, "input_bound": 0.37})
+    assert "input-bound 73 %" in console_line({**ROW, "input_bound": 0.73})
 
 
 def test_a_single_loss_that_equals_the_total_is_shown_once() -> None:

@@ -10,7 +10,7 @@ from tfaip_like._utils.lazy_imports import import_on_use
 from tfaip_like._utils.lazy_keras import keras, ops
 from tfaip_like.data import ArraySource, Data, Mode, Processor, Sample, Spec, Writer
 from tfaip_like.evaluation import Evaluator
-from tfaip_like.modeling import Graph, Model, Tensors, Voter, context
+from tfaip_like.modeling import Graph, Model, Tensors, Voter, context, record_activation
 from tfaip_like.params import Params
 from tfaip_like.scenario import Scenario
 
@@ -52,5 +52,6 @@ __all__ = [
     "keras",
     "load_predictor",
     "ops",
+    "record_activation",
     "train",
 ]

@@ -286,6 +286,7 @@ class _ComponentBuilder:
             ),
             interrupt=self.interrupt,
             skips_bad_data=scenario.trainer.on_nan == "skip",
+            activations=networks.activations,
         )
 
     def _build_lavs(self, exports: ExportWriter, training: DataLoader) -> dict[str, LavValidation]:

@@ -20,7 +20,7 @@ NAME_LENGTHS = (None, 24, 16, 12, 8)
 """Lengths to which names are shortened, one after the other, until the most important values fit."""
 MAX_SECONDARY_NAME_LENGTH = 24
 """Length of the names of all other values."""
-INPUT_BOUND_SHARE = 0.2
+INPUT_BOUND_SHARE = 0.5
 """Share of the time spent waiting for data from which it is more important than other values."""
 
 

@@ -156,8 +156,7 @@ def preserve_metrics(model: keras.Model) -> Iterator[None]:
 def export_best(components: TrainingComponents, epoch: float) -> None:
     """Write best/ from the network, which must have the weights of this epoch of the history."""
     row = next(row for row in components.recorder.history.rows if row["epoch"] == epoch)
-    steps_per_epoch = components.loader.steps_per_epoch
-    position = TrainingPosition.of_step(epoch * steps_per_epoch, steps_per_epoch)
+    position = TrainingPosition.of_step(int(row["step"]), components.loader.steps_per_epoch)
     with use_position(lambda: position):
         _export(components, lambda: components.exports.save_best(row))
 

@@ -159,19 +159,48 @@ def collect_summaries(
     Raises:
         UsageError: If it does not return named, valid summaries.
     """
-    where = f"{type(model).__name__}.summaries"
     returned = model.summaries(batch.inputs, batch.targets, outputs)
+    return _check_model_summaries(model.summaries, returned, reserved_names)
+
+
+def collect_activation_summaries(
+    model: Model, batch: Batch, outputs: Arrays, activations: Arrays, reserved_names: Collection[str]
+) -> dict[str, Summary]:
+    """Return the summaries of a model for recorded activations.
+
+    Args:
+        model: Model whose `activation_summaries` is called.
+        batch: First validation batch.
+        outputs: Outputs of the prediction network for the batch.
+        activations: Recorded activations for the batch, by name.
+        reserved_names: Names of other numbers and summaries, which must not be used.
+
+    Raises:
+        UsageError: If it does not return named, valid summaries.
+    """
+    try:
+        returned = model.activation_summaries(batch.inputs, batch.targets, outputs, activations)
+    except KeyError as error:
+        error.add_note(f"Recorded activations: {', '.join(activations) or 'none'}.")
+        raise
+    return _check_model_summaries(model.activation_summaries, returned, reserved_names)
+
+
+def _check_model_summaries(
+    method: Callable[..., object], returned: object, reserved_names: Collection[str]
+) -> dict[str, Summary]:
+    where = qualified_method_name(method)
     if not isinstance(returned, Mapping):
         actual = with_article(type(returned).__name__)
-        raise CodeError(f"{where} returned {actual}; it must return {{'name': summary, ...}}", model.summaries)
+        raise CodeError(f"{where} returned {actual}; it must return {{'name': summary, ...}}", method)
     for name, value in returned.items():
         if name in reserved_names:
-            raise CodeError(f"{where}: {name!r} is already in use; choose another name", model.summaries)
+            raise CodeError(f"{where}: {name!r} is already in use; choose another name", method)
         if not isinstance(value, Summary):
             actual = with_article(type(value).__name__)
             message = f"{where}: {name!r} is {actual}; expected a summary of tfaip_like.summaries, such as Image(...)"
-            raise CodeError(message, model.summaries)
-    _check_summaries(model.summaries, returned)
+            raise CodeError(message, method)
+    _check_summaries(method, returned)
     return dict(returned)
 
 

@@ -1,7 +1,8 @@
 """Models, graphs (interchangeable parts of a network) and voters for ensembles."""
 
+from tfaip_like.modeling._activations import record_activation
 from tfaip_like.modeling._context import context
 from tfaip_like.modeling._model import Graph, Model, Tensors
 from tfaip_like.modeling._voting import Majority, Mean, Voter
 
-__all__ = ["Graph", "Majority", "Mean", "Model", "Tensors", "Voter", "context"]
+__all__ = ["Graph", "Majority", "Mean", "Model", "Tensors", "Voter", "context", "record_activation"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from tfaip_like.data._sample import Arrays
 from tfaip_like.params import Params
-from tfaip_like.summaries import Summary
+from tfaip_like.summaries import Histogram, Summary
 
 if TYPE_CHECKING:
     import keras
@@ -157,6 +157,21 @@ class Model(Params, abc.ABC):
             outputs: NumPy arrays that the prediction network returned for the batch.
         """
         return {}
+
+    def activation_summaries(
+        self, inputs: Arrays, targets: Arrays, outputs: Arrays, activations: Arrays
+    ) -> Mapping[str, Summary]:
+        """Return named summaries of the activations of `record_activation`, by default a histogram of each.
+
+        Called after each validation of a training. Load-and-validate does not call it: exports have no activations.
+
+        Args:
+            inputs: NumPy arrays of the first validation batch by name.
+            targets: NumPy arrays of the first validation batch by name.
+            outputs: NumPy arrays that the prediction network returned for the batch.
+            activations: NumPy arrays that the training network and a separate prediction network recorded.
+        """
+        return {name: Histogram(values) for name, values in activations.items()}
 
 
 class Graph(Params, abc.ABC):

@@ -19,6 +19,8 @@ from tfaip_like._user_code.code_errors import CodeError, attribute_errors_to, at
 from tfaip_like._utils.errors import with_article
 from tfaip_like.data import Data
 from tfaip_like.data._sample import Arrays
+from tfaip_like.modeling._activation_network import ActivationNetwork, BuildRecorder, make_activation_network
+from tfaip_like.modeling._activations import record_with
 from tfaip_like.modeling._context import TrainingPosition, current_position, start_position, use_position
 from tfaip_like.modeling._model import Model, Tensors
 
@@ -43,6 +45,8 @@ class Networks:
     """Additional networks to export, by name."""
     export: keras.Model | None = None
     """Network to export instead of the prediction network."""
+    activations: Sequence[ActivationNetwork] = ()
+    """Training and prediction network with the activations that they record."""
 
     @property
     def exported(self) -> keras.Model:
@@ -91,8 +95,12 @@ def build_networks(model: Model, data: Data) -> Networks:
                 attribute_frame(type(model), "feed_targets"),
             )
         fed[name] = keras.Input(targets[name].shape, dtype=targets[name].dtype, name=name)
-    training = _make_network(model.build, {**inputs, **fed}, _call_build_method(model.build, {**inputs, **fed}))
-    predicted = _call_build_method(model.build_prediction, inputs, training)
+    recorder, of_prediction = BuildRecorder(), BuildRecorder()
+    with record_with(recorder):
+        training = _make_network(model.build, {**inputs, **fed}, _call_build_method(model.build, {**inputs, **fed}))
+    activations = [make_activation_network(training, recorder, model.build)]
+    with record_with(of_prediction):
+        predicted = _call_build_method(model.build_prediction, inputs, training)
     if predicted is None:
         if fed:
             raise CodeError(
@@ -104,11 +112,13 @@ def build_networks(model: Model, data: Data) -> Networks:
     else:
         prediction = _make_network(model.build_prediction, inputs, predicted)
         _check_trained(model.build_prediction, prediction, training)
+        activations.append(make_activation_network(prediction, of_prediction, model.build_prediction))
     export = None
     if (outputs := _call_build_method(model.build_export, inputs, prediction)) is not None:
         export = _make_network(model.build_export, inputs, outputs)
         _check_trained(model.build_export, export, training)
-    return Networks(training, prediction, _build_auxiliary_models(model, training), export)
+    auxiliary = _build_auxiliary_models(model, training)
+    return Networks(training, prediction, auxiliary, export, [each for each in activations if each is not None])
 
 
 def _call_build_method(

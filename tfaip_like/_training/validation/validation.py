@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -23,8 +23,15 @@ from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.sample_reader import apply_postprocessors
 from tfaip_like.data._sample import Arrays, Sample
 from tfaip_like.evaluation._bad_values import find_bad_value, first_non_finite_row
-from tfaip_like.evaluation._evaluation import EvaluationResult, collect_summaries, overrides_summaries, run_evaluator
+from tfaip_like.evaluation._evaluation import (
+    EvaluationResult,
+    collect_activation_summaries,
+    collect_summaries,
+    overrides_summaries,
+    run_evaluator,
+)
 from tfaip_like.evaluation._evaluator import Evaluator
+from tfaip_like.modeling._activation_network import ActivationNetwork
 from tfaip_like.modeling._model import Tensors
 from tfaip_like.modeling._network import make_predict_fn
 from tfaip_like.summaries import Summary
@@ -67,6 +74,8 @@ class Validation:
     interrupt: InterruptFlag
     skips_bad_data: bool = False
     """Warn about non-finite losses even if the data are the cause (`--trainer.on_nan skip`)."""
+    activations: Sequence[ActivationNetwork] = ()
+    """Networks with the activations that they record for `Model.activation_summaries`."""
     prefix: str = "val_"
     _warned: set[str] = field(default_factory=set)
     _steps: dict[bool | str, ValidationStep] = field(default_factory=dict)
@@ -103,6 +112,11 @@ class Validation:
         values |= evaluation.numbers
         if overrides_summaries(self.model.model):
             summaries |= collect_summaries(self.model.model, *first[0], reserved_names=[*values, *summaries])
+        if self.activations:
+            batch, outputs = first[0]
+            summaries |= collect_activation_summaries(
+                self.model.model, batch, outputs, self._read_activations(batch), [*values, *summaries]
+            )
         return EvaluationResult({f"{self.prefix}{name}": value for name, value in values.items()}, summaries)
 
     def _iter_validated_batches(
@@ -144,6 +158,13 @@ class Validation:
         if self.network is self.model.network:
             return {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}
         return make_predict_fn(self.network)(batch.inputs)
+
+    def _read_activations(self, batch: Batch) -> Arrays:
+        fed = {name: batch.targets[name] for name in self.model.model.feed_targets}
+        recorded: dict[str, Any] = {}
+        for network in self.activations:
+            recorded |= network.read({**batch.inputs, **fed})
+        return recorded
 
     def _get_step(self) -> ValidationStep:
         key = self.model.jit_compile
