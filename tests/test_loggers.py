@@ -92,7 +92,7 @@ def test_a_logger_gets_the_values_of_the_history_with_step_and_epoch(logged: Pat
     file = logged / "in_scenario"
     rows = read_history(OutputDir(logged / "run").history)
     got = calls(file, "log_metrics")
-    assert [line["metrics"] for line in got] == [dict(row) for row in rows]
+    assert [{**line["metrics"], "step": line["step"]} for line in got] == [dict(row) for row in rows]
     assert [(line["step"], line["epoch"]) for line in got] == [(12, 1), (24, 2), (36, 3)]
     assert [line["metrics"]["twice"] for line in got] == [2, 4, 6]  # of the callback
 
@@ -200,7 +200,7 @@ def stop(folder: Path, **settings: Any) -> Small:
     """Train until a signal in the second validation; return the scenario."""
     scenario = small(
         folder / "run",
-        evaluator=StopsInValidation(marker=folder / "stop", times=2),
+        evaluator=StopsInValidation(marker=folder / "stop"),
         trainer={"keep_every_n": 1},
         loggers=[Journal(file=folder / "journal", **settings)],
     )
@@ -284,7 +284,7 @@ def test_a_fault_of_a_logger_is_one_warning_and_changes_no_bit(
     messages = [message for message in warnings(caplog) if "logger" in message]
     assert text in messages[0]
     assert "the training continues" in messages[0]
-    lost = [f"logger Journal: {pluralize(num_lost, 'epoch')} not logged completely; history.csv has all values"]
+    lost = [f"logger Journal: {pluralize(num_lost, 'row')} of history.csv could not be logged completely"]
     assert messages[1:] == (lost if num_lost else [])
     assert differences(plain, tmp_path / "run") == []
 
@@ -325,7 +325,7 @@ def test_a_server_that_is_away_is_reported_once_and_the_end_is_bounded(
     feed(Journal(file=tmp_path / "journal"), 4)
     assert warnings(caplog) == [
         "logger Journal: the service is away; the training continues, values are sent later",
-        "logger Journal: 4 epochs not logged completely; history.csv has all values",
+        "logger Journal: 4 rows of history.csv could not be logged completely",
     ]
 
 
@@ -347,8 +347,8 @@ def test_a_full_queue_drops_epochs_and_counts_them(
     feed(Journal(file=tmp_path / "journal"), 50, queue_size=8)
     assert steps(tmp_path / "journal") == [10 * epoch for epoch in range(1, 9)]
     assert warnings(caplog) == [
-        "logger Journal: 8 epochs are waiting; further ones are dropped",
-        "logger Journal: 42 epochs not logged completely; history.csv has all values",
+        "logger Journal: 8 rows of history.csv are waiting; further ones are dropped",
+        "logger Journal: 42 rows of history.csv could not be logged completely",
     ]
 
 
@@ -362,7 +362,7 @@ def test_a_server_that_never_answers_delays_only_the_end_and_that_for_the_given_
     messages = [message for message in warnings(caplog) if "logger" in message]
     assert messages == [
         "logger Journal: no answer for 0 s; the training continues",
-        "logger Journal: 3 epochs not logged completely; history.csv has all values",
+        "logger Journal: 3 rows of history.csv could not be logged completely",
     ]
     assert differences(plain, tmp_path / "run") == []
 
@@ -372,7 +372,7 @@ def test_a_stopped_training_waits_a_shorter_time(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv(FAILURE, "log_metrics 1=600")
     monkeypatch.setattr(training_loggers, "STOP_TIMEOUT_S", 0.5)
     with pytest.raises(Interrupted):
-        train(logging_run(tmp_path, evaluator=StopsInValidation(marker=tmp_path / "stop", times=2)))
+        train(logging_run(tmp_path, evaluator=StopsInValidation(marker=tmp_path / "stop")))
 
 
 def test_a_signal_at_the_end_shortens_the_wait_for_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ def _make_loggers(components: TrainingComponents, resume_state: ResumeState | No
         recorder.prefixes,
         components.interrupt,
         history,
-        branches=resume_state is not None and resume_state.settings.epoch is not None,
+        branches=resume_state is not None and resume_state.settings.is_rewind,
     )
 
 

@@ -94,8 +94,8 @@ class LoggerThread:
                 self._queue.append(epoch)
                 self._changed.notify()
         if is_full:
-            waiting = pluralize(self._queue_size, "epoch")
-            self._calls.warn_once("full", f"logger {self.name}: {waiting} are waiting; further ones are dropped")
+            waiting = f"{self._queue_size} rows of history.csv are waiting"
+            self._calls.warn_once("full", f"logger {self.name}: {waiting}; further ones are dropped")
         self._calls.report_slow_call()
 
     def finish(self, status: Status, artifact: Path | None = None) -> None:
@@ -129,8 +129,8 @@ class LoggerThread:
             num_lost = self._num_lost + len(self._queue)
             self._queue.clear()
         if num_lost:
-            lost = pluralize(num_lost, "epoch")
-            logger.warning("logger %s: %s not logged completely; history.csv has all values", self.name, lost)
+            lost = f"{pluralize(num_lost, 'row')} of history.csv"
+            logger.warning("logger %s: %s could not be logged completely", self.name, lost)
         elif self._thread.is_alive():
             logger.warning("logger %s: not finished in time; see --loggers.N.timeout_seconds", self.name)
 
