@@ -33,7 +33,7 @@ from tfaip_like import (
 from tfaip_like._export.exported_model import load_export
 from tfaip_like.data import LavLoaderSettings, Source
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.inference._lav import ExportMetrics
+from tfaip_like.evaluation._output_metrics import OutputMetrics
 
 LAV = {"lav_every_n": 1, "epochs": 2}
 
@@ -258,7 +258,7 @@ def test_a_key_error_of_user_code_is_not_hidden() -> None:
         def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
             return {"error": targets["z"] - outputs["sum"]}
 
-    metrics = ExportMetrics(Wrong())
+    metrics = OutputMetrics(Wrong())
     metrics.reset_state(log=pytest.fail)
     ones = np.ones(3, "float32")
     with pytest.raises(KeyError, match="'z'"):

@@ -49,7 +49,7 @@ USE_KERAS = (
     "_export",
     "_training",
     "evaluation._bad_values",
-    "inference._lav",
+    "evaluation._output_metrics",
     "modeling._activation_network",
     "modeling._network",
 )

@@ -19,7 +19,7 @@ from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._plans.flag_values import FlagValue
 from tfaip_like.experiments._plans.plan_reader import read_plan
 from tfaip_like.experiments._search.search import Searcher, create_search
-from tfaip_like.experiments._search.settings import LOCK_FILENAME, read_search_settings, search_dir
+from tfaip_like.experiments._search.settings import LOCK_FILENAME, SearchOptions, read_search_settings, search_dir
 from tfaip_like.experiments._status_table import collect_statuses, format_table
 from tfaip_like.experiments._submit import SubmitOptions
 from tfaip_like.experiments.launchers._tickets import make_ticket, write_ticket
@@ -67,9 +67,8 @@ def start_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
     """Return a search whose jobs take no time."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.yaml").write_text(PLAN)
-    batch = create_search(
-        read_plan(Path("plan.yaml")), tmp_path / "batches" / "steps", PLAN, None, None, True, SubmitOptions(jobs=jobs)
-    )
+    folder = tmp_path / "batches" / "steps"
+    batch = create_search(read_plan(Path("plan.yaml")), folder, PLAN, SearchOptions(jobs=jobs))
     batch.job_script_path.write_text(JOB.replace("SECONDS", str(seconds)))
     return batch
 

@@ -70,4 +70,4 @@ def _start_search(words: list[str], options: SearchOptions, flags: list[Flag]) -
         if not plan.description:
             raise UsageError("--description is required (here or in the plan): the purpose of the search")
         folder = options.folder / (options.name or Path(words[0]).stem)
-        return create_search(plan, folder, text, options.configuration, options.trials, options.prune, options), plan
+        return create_search(plan, folder, text, options), plan

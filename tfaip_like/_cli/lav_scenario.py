@@ -38,7 +38,7 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
 
 if TYPE_CHECKING:
-    from tfaip_like.inference._lav import ExportMetrics
+    from tfaip_like.evaluation._output_metrics import OutputMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _validate_exports(line: ParsedCommandLine) -> None:
         exports = stack.enter_context(open_exports(line.words, settings.device))
         interrupt = stack.enter_context(graceful_shutdown_signals())
         dump = stack.enter_context(_open_dump(settings.dump, settings.dump_inputs)) if settings.dump else None
-        metrics: list[ExportMetrics] = []
+        metrics: list[OutputMetrics] = []
         failures = CollectedErrors()
         for export in exports:
             with failures.collected():
@@ -156,7 +156,7 @@ def _validate_export(
     line: ParsedCommandLine,
     interrupt: InterruptFlag,
     dump: WriteSample | None,
-    metrics: list[ExportMetrics],
+    metrics: list[OutputMetrics],
 ) -> Iterator[ResultRow]:
     """Yield the results of an export on each of its LAV data sets.
 
@@ -168,7 +168,8 @@ def _validate_export(
         metrics: losses and metrics of earlier exports; reused for the same model, as compiling them takes a second.
     """
     from tfaip_like._export.eager_network import build_eager_network
-    from tfaip_like.inference._lav import ExportMetrics, TopLosses, load_and_validate
+    from tfaip_like.evaluation._output_metrics import OutputMetrics
+    from tfaip_like.inference._lav import TopLosses, load_and_validate
 
     trained = load_scenario(named.path)
     settings = cast(LavOptions, line.apply_to(_options_for(trained)))
@@ -177,7 +178,7 @@ def _validate_export(
     exported = load_export(named.path)
     network = build_eager_network(named.path, trained) if settings.run_eagerly else exported
     if not any(known.model == scenario.model for known in metrics):
-        metrics.append(ExportMetrics(scenario.model, settings.run_eagerly))
+        metrics.append(OutputMetrics(scenario.model, settings.run_eagerly))
     of_model = next(known for known in metrics if known.model == scenario.model)
     bad_samples = BadSampleLog(None, scenario.data.max_bad_samples)
     position = TrainingPosition(*read_versions(named.path).position)

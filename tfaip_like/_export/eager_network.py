@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tfaip_like._export.layout import WEIGHTS, require_file
-from tfaip_like._export.logits import LOGITS
+from tfaip_like._keras_ext.logits import LOGITS
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.modeling._network import build_networks, reset_keras, select_inputs

@@ -1,10 +1,7 @@
-"""Logits of an exported network, from which Keras computes cross entropies on TensorFlow.
+"""Functions of a SavedModel that return the logits as well, see `_keras_ext.logits`.
 
-`keras.losses` do not use the given probabilities: the TensorFlow backend looks up the tensor from which a softmax or
-sigmoid was computed (`_get_logits` in keras/src/backend/tensorflow/nn.py, Keras 3.15), by the attribute `_keras_logits`
-that Keras' activations set, or as the input of a Softmax or Sigmoid operation. The outputs of a loaded SavedModel have
-lost both, so their cross entropies would be clipped at 16 and differ from those of validation. JAX and PyTorch do not
-look up logits.
+The outputs of a loaded SavedModel have lost their logits, so their cross entropies would be clipped at 16 and differ
+from those of validation.
 """
 
 from __future__ import annotations
@@ -13,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfaip_like._export.layout import SERVE, WITH_LOGITS
+from tfaip_like._keras_ext.logits import find_logits
 
-OUTPUT, LOGITS = "output", "logits"
-_ACTIVATION_OPERATIONS = ("softmax", "sigmoid")
+OUTPUT = "output"
+"""Kind of a value that is an output."""
 
 
 def add_endpoints_with_logits(archive: Any, predict: Callable[[Any], Any], signature: Mapping[str, Any]) -> None:
@@ -50,14 +48,6 @@ def add_endpoints_with_logits(archive: Any, predict: Callable[[Any], Any], signa
         archive.add_endpoint(WITH_LOGITS, lambda inputs: traced(inputs), [signature])
 
 
-def find_logits(tensor: Any) -> tuple[str, Any] | None:
-    """Return the kind and the tensor of the logits that Keras would use for a symbolic output, or None."""
-    if hasattr(tensor, "_keras_logits"):
-        return LOGITS, tensor._keras_logits
-    kind = tensor.op.type.lower()
-    return (kind, tensor.op.inputs[0]) if kind in _ACTIVATION_OPERATIONS else None
-
-
 def select_outputs(named: Mapping[str, Any]) -> dict[str, Any]:
     """Return the outputs among the values of the function `WITH_LOGITS`."""
     return {name.partition(":")[2]: value for name, value in named.items() if is_output(name)}
@@ -66,27 +56,3 @@ def select_outputs(named: Mapping[str, Any]) -> dict[str, Any]:
 def is_output(name: str) -> bool:
     """Return whether a value of the function `WITH_LOGITS` is an output."""
     return name.startswith(f"{OUTPUT}:")
-
-
-def attach_logits(outputs: Mapping[str, Any], logits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the outputs with the logits attached, which Keras' losses look up.
-
-    Args:
-        outputs: Symbolic tensors by name.
-        logits: Values of the function `WITH_LOGITS` that are not outputs.
-    """
-    import keras
-
-    attached = dict(outputs)
-    if keras.backend.backend() != "tensorflow":
-        return attached
-    import tensorflow as tf
-
-    for key, value in logits.items():
-        kind, _, name = key.partition(":")
-        if kind == LOGITS:
-            attached[name] = tf.identity(outputs[name])
-            attached[name]._keras_logits = value
-        else:
-            attached[name] = getattr(tf.nn, kind)(value)
-    return attached

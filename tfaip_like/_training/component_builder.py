@@ -46,7 +46,7 @@ from tfaip_like.data._loader.loader_factory import open_training, open_validatio
 from tfaip_like.data._sample import Mode
 from tfaip_like.data._sources.images import check_same_classes
 from tfaip_like.evaluation._evaluator import Evaluator
-from tfaip_like.inference._lav import ExportMetrics
+from tfaip_like.evaluation._output_metrics import OutputMetrics
 from tfaip_like.modeling._context import set_position, start_position
 from tfaip_like.modeling._network import Networks, build_networks, reset_keras
 from tfaip_like.params._base import field_default
@@ -292,7 +292,7 @@ class _ComponentBuilder:
     def _build_lavs(self, exports: ExportWriter, training: DataLoader) -> dict[str, LavValidation]:
         scenario, every = self.scenario, self.scenario.trainer.lav_interval
         lavs = {}
-        metrics = ExportMetrics(scenario.model)
+        metrics = OutputMetrics(scenario.model)
         for name, source in (scenario.validate_lav_sources() if every else {}).items():
             loader = self._open_validation_loader(source, scenario.lav, every, "lav", training)
             if loader is not None:

@@ -19,8 +19,6 @@ from tfaip_like.params._field_rules import (
 )
 from tfaip_like.settings._interval import Interval, parse_interval, require_interval
 
-"""Names of the formats in `_export.formats`, and of the extras that install their packages."""
-
 _NEEDS_OUTPUT_DIR = Requires("output_dir", "requires --trainer.output_dir")
 
 

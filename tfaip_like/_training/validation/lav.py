@@ -15,7 +15,8 @@ from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.evaluation._evaluation import EvaluationResult
 from tfaip_like.evaluation._evaluator import Evaluator
-from tfaip_like.inference._lav import ExportMetrics, load_and_validate
+from tfaip_like.evaluation._output_metrics import OutputMetrics
+from tfaip_like.inference._lav import load_and_validate
 from tfaip_like.modeling._model import Model
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class LavValidation:
     """Returns the export of the current weights."""
     loader: DataLoader
     model: Model
-    metrics: ExportMetrics
+    metrics: OutputMetrics
     """Losses and metrics, compiled once for all sources."""
     evaluator: Evaluator | None
     bad_samples: BadSampleLog

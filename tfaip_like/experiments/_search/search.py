@@ -35,6 +35,7 @@ from tfaip_like.experiments._plans.resolution import Resolver, load_plan_scenari
 from tfaip_like.experiments._search.journal import open_journal, remove_leftovers
 from tfaip_like.experiments._search.settings import (
     LOCK_FILENAME,
+    SearchOptions,
     SearchSettings,
     encode_options,
     read_search_settings,
@@ -58,37 +59,27 @@ NUM_STARTUP_TRIALS = 5
 """Number of finished trials before the first one is pruned."""
 
 
-def create_search(
-    plan: Plan,
-    folder: Path,
-    text: str | None,
-    configuration: str | None,
-    trials: int | None,
-    prune: bool,
-    submission: SubmitOptions,
-) -> Batch:
+def create_search(plan: Plan, folder: Path, text: str | None, options: SearchOptions) -> Batch:
     """Create the batch of a search, without runs.
 
     Args:
         plan: plan with the configuration to search.
         folder: see `generate`.
         text: see `generate`.
-        configuration: name of the configuration, see `Plan.search_space`.
-        trials: number of runs; by default the draws of the configuration.
-        prune: whether unpromising runs are stopped early.
-        submission: options for submitting the runs, which are stored for resuming the search.
+        options: options of the search, which are stored for resuming it.
 
     Raises:
         UsageError: if the plan is invalid.
     """
-    name, draws = plan.search_space(configuration)
+    name, draws = plan.search_space(options.configuration)
     scenario = load_plan_scenario(plan)
     source = random.Random(draws.seed)  # noqa: S311  (no secret)
     trial = plan.make_trial_run(name, {flag: values.draw(source) for flag, values in draws.values.items()})
     tree = Resolver(scenario)(trial).params
     mode = tree.early_stopping.mode or type(tree.model).best[1]
     batch = generate(plan, folder, text, runs=())
-    SearchSettings(name, trials or draws.draws, draws.seed, prune, mode, encode_options(submission)).write(batch)
+    trials = options.trials or draws.draws
+    SearchSettings(name, trials, draws.seed, options.prune, mode, encode_options(options)).write(batch)
     return batch
 
 
