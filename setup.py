@@ -23,7 +23,7 @@ EXTRAS = {
 
 def read_version() -> str:
     """Return `tfaip_like.__version__` without importing the package, whose dependencies may not be installed yet."""
-    source = (ROOT / "tfaip_like/__init__.py").read_text(encoding="utf-8")
+    source = (ROOT / "tfaip_like/_version.py").read_text(encoding="utf-8")
     match = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
     assert match is not None
     return match[1]

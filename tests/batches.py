@@ -23,7 +23,7 @@ batch=$(cd "$(dirname "$0")" && pwd); run=$1; out="$batch/runs/$run"
 mkdir -p "$out"
 note() { echo "$1 $run gpu=$CUDA_VISIBLE_DEVICES" >>"$batch/events"; }
 say() {  # when there is room on the disk
-    local json="{\\"status\\": \\"$1\\", \\"host\\": \\"here\\", \\"pid\\": $$}"
+    local json="{\\"format_version\\": 1, \\"status\\": \\"$1\\", \\"host\\": \\"here\\", \\"pid\\": $$}"
     until echo "$json" 2>/dev/null >"$out/.new"; do [ -d "$out" ] || exit 1; sleep 0.1; done
     mv "$out/.new" "$out/run.json"
 }

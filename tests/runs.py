@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfaip_like._runs.run_files import RUN_INFO_FORMAT, RUN_SUMMARY_FORMAT
+from tfaip_like.params._files import PARAMS_FORMAT
+
 PARAMETERS = {
     "class": "scenarios.tutorial:Tutorial",
     "model": {
@@ -59,7 +62,7 @@ def write_run(
         for part in groups:
             group = group.setdefault(part, {})
         group[name] = value
-    (folder / "trainer_params.json").write_text(json.dumps(tree))
+    PARAMS_FORMAT.write(folder / "trainer_params.json", tree)
     changed = {f"--{flag}": str(value) for flag, value in (parameters or {}).items()}
     values = {
         "status": "done",
@@ -76,7 +79,7 @@ def write_run(
         "started": "2026-01-01T10:00:00+00:00",
         **record,
     }
-    (folder / "run.json").write_text(json.dumps(values))
+    RUN_INFO_FORMAT.write(folder / "run.json", values)  # type: ignore[arg-type]
     if history:
         with (folder / "history.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(name for row in history for name in row)))
@@ -84,5 +87,5 @@ def write_run(
             writer.writerows(history)
         if summary:
             outcome = {"best": {"monitor": "val_accuracy", "mode": "max"}, "stopped_early": None, "last": history[-1]}
-            (folder / "summary.json").write_text(json.dumps(outcome))
+            RUN_SUMMARY_FORMAT.write(folder / "summary.json", outcome)  # type: ignore[arg-type]
     return folder

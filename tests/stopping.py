@@ -105,16 +105,18 @@ def copy_as_killed(run: Path, copy: Path, position: Position) -> Path:
     return copy
 
 
-def differences(one: Path, other: Path) -> list[str]:
+def differences(run: Path, other_run: Path) -> list[str]:
     """Return the differences of two finished runs, bit for bit."""
-    a, b = read_last_state(one), read_last_state(other)
+    a, b = read_last_state(run), read_last_state(other_run)
     found = [name for name in {**a.arrays, **b.arrays} if not _same(a.arrays.get(name), b.arrays.get(name))]
     rows = [
-        [{k: v for k, v in row.items() if k not in NONDETERMINISTIC_COLUMNS} for row in c.state["history"]]
-        for c in (a, b)
+        [{k: v for k, v in row.items() if k not in NONDETERMINISTIC_COLUMNS} for row in c.state.history] for c in (a, b)
     ]
     found += [] if rows[0] == rows[1] else ["history"]
-    return found + [name for name in ("best", "early_stop", "plateau") if a.state[name] != b.state[name]]
+    one, other = a.state.selection, b.state.selection
+    return found + [
+        name for name in ("best", "early_stopping", "plateau") if getattr(one, name) != getattr(other, name)
+    ]
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -21,7 +21,9 @@ def calibrated(batch: Batch, disk: float, checkpoint: float) -> None:
     """Leave a calibration of its first run, as a submission does."""
     run = batch.read_index().runs[0]
     measured = Calibration(run.name, make_setup_key(run), 1, 100, 100, 1.0, 1.0, 1.0, 500.0, disk, checkpoint)
-    (batch.path / "calibrations.json").write_text(json.dumps({"calibrations": [dataclasses.asdict(measured)]}))
+    (batch.path / "calibrations.json").write_text(
+        json.dumps({"format_version": 1, "calibrations": [dataclasses.asdict(measured)]})
+    )
 
 
 def check_space(batch: Batch) -> None:
@@ -49,7 +51,7 @@ def test_sizes_of_finished_runs_take_precedence_over_calibrations(small_disk: Pa
     (run.checkpoints / "epoch_0001").mkdir(parents=True)
     (run.checkpoints / "epoch_0001" / "variables.npz").write_bytes(bytes(3_000_000))
     check_space(batch)
-    run.run.write_text(json.dumps({"status": "done"}))
+    run.run.write_text(json.dumps({"format_version": 1, "status": "done"}))
     with pytest.raises(UsageError, match="4 runs will need about 9 MB, "):
         check_space(batch)
 

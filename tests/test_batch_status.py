@@ -55,8 +55,18 @@ def test_state_of_an_ended_run(
         (make_job_status("PENDING"), True, {"status": "stopped"}, ("preempted", "", None)),
         (make_job_status("RUNNING", "n1"), True, {"status": "running"}, ("running", "", "n1")),
         (make_job_status("COMPLETED", "n1"), True, {"status": "done", "host": "n1"}, ("done", "", "n1")),
-        (make_job_status("CANCELLED"), True, {"status": "stopped", "host": "n1"}, ("cancelled", "", "n1")),
-        (make_job_status("TIMEOUT"), True, {"status": "running"}, ("failed", "time limit exceeded (--time)", None)),
+        (
+            make_job_status("CANCELLED"),
+            True,
+            {"status": "stopped", "host": "n1"},
+            ("cancelled", "", "n1"),
+        ),
+        (
+            make_job_status("TIMEOUT"),
+            True,
+            {"status": "running"},
+            ("failed", "time limit exceeded (--time)", None),
+        ),
         (make_job_status("PENDING", reason="Priority"), False, {}, ("waiting", "", None)),
         (make_job_status("PENDING", reason="Nodes"), False, {}, ("waiting", "pending: Nodes", None)),
         (make_job_status("FAILED"), False, {"status": "stopped"}, ("failed", "exceeded memory limit", None)),
@@ -71,7 +81,7 @@ def test_state_of_a_run_on_a_cluster(
     ticket = Ticket("waiting", Slurm().to_dict(), submitted=time.time(), job="7_0")
     folder = batch.run_dir("wide")
     folder.path.mkdir(parents=True)
-    folder.run.write_text("{}")
+    folder.run.write_text('{"format_version": 1}')
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "slurm-7_0.log").write_text("slurmstepd: error: exceeded memory limit\nerror: cancelled\n")
     ticket = ticket.replace(submitted=0.0 if begun else 1e12)
@@ -82,9 +92,9 @@ def test_progress_is_read_from_history_and_the_best_export(tmp_path: Path) -> No
     batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 10}\n  other: {}\n")
     run = batch.run_dir("wide")
     run.best.mkdir(parents=True)
-    run.run.write_text(json.dumps({"status": "stopped", "host": "n1"}))
+    run.run.write_text(json.dumps({"format_version": 1, "status": "stopped", "host": "n1"}))
     run.history.write_text("epoch,loss,val_loss,seconds\n1,0.5,0.4,9\n2,0.3,0.25,2\n3,0.2,,2\n")
-    (run.best / "metrics.json").write_text(json.dumps({"epoch": 2, "loss": 0.3, "val_loss": 0.25}))
+    (run.best / "metrics.json").write_text(json.dumps({"format_version": 1, "epoch": 2, "loss": 0.3, "val_loss": 0.25}))
     with batch.lock():
         write_ticket(batch, "wide", make_ticket())
     status = read_status(batch)
@@ -100,10 +110,11 @@ def test_the_best_value_ignores_a_summary_from_before_a_resume(tmp_path: Path, l
     batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 10}\n")
     run = batch.run_dir("wide")
     run.best.mkdir(parents=True)
-    run.run.write_text(json.dumps({"status": "running"}))
+    run.run.write_text(json.dumps({"format_version": 1, "status": "running"}))
     run.history.write_text("epoch,loss,val_loss,seconds\n1,0.5,0.4,9\n2,0.3,0.25,2\n3,0.2,,2\n")
-    (run.best / "metrics.json").write_text(json.dumps({"epoch": 2, "loss": 0.3, "val_loss": 0.25}))
-    summary = {"best": {"epoch": 1, "monitor": "val_loss", "mode": "min", "value": 0.4}, "last": {"epoch": last_epoch}}
+    (run.best / "metrics.json").write_text(json.dumps({"format_version": 1, "epoch": 2, "loss": 0.3, "val_loss": 0.25}))
+    best_epoch = {"epoch": 1, "monitor": "val_loss", "mode": "min", "value": 0.4}
+    summary = {"format_version": 1, "best": best_epoch, "last": {"epoch": last_epoch}}
     run.summary.write_text(json.dumps(summary))
     assert read_status(batch).runs[0].best == best
 
@@ -129,14 +140,15 @@ def test_a_cancelled_run_stays_cancelled_if_the_cluster_is_unreachable(tmp_path:
 def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_fake_batch(tmp_path, "  wide: {}\n")
-    damaged = ["{", "[]", "{}", '{"runs": [{"name": 1}]}', '{"more": 1, "runs": []}']
-    for number, text in enumerate(damaged):
+    damaged = ["{", "[]", "{}", "{V}", '{V, "runs": [{"name": 1}]}', '{V, "more": 1, "runs": []}']
+    for number, text in enumerate(text.replace("V", '"format_version": 1') for text in damaged):
         (tmp_path / f"bad_{number}").mkdir()
         (tmp_path / f"bad_{number}" / "batch.json").write_text(text)
     *bad, good = collect_statuses([])
-    assert [status.problem.partition(": ")[2] for status in bad] == [
+    assert [status.problem.partition(": ")[2].partition(";")[0] for status in bad] == [
         "not valid JSON: Expecting property name enclosed in double quotes",
         "expected an object, got []",
+        "format_version: missing key",
         "scenario: missing key",
         "runs.0.name: expected a string, got 1",
         "more: unknown key",

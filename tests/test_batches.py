@@ -336,7 +336,7 @@ def test_large_files_and_runs_are_not_copied_with_the_code(tmp_path: Path) -> No
     (package / "helper.py").write_text("WIDTH = 5\n")
     (package / "scenario.py").write_text(SCENARIO.replace("from helper", "from mine.helper"))
     (package / "words.txt").write_text("a\n")
-    (package / "old_run" / "run.json").write_text("{}")
+    (package / "old_run" / "run.json").write_text('{"format_version": 1}')
     with (package / "samples.npz").open("wb") as file:
         file.truncate(20_000_000)
     (tmp_path / "plan.yaml").write_text("scenario: mine\ndescription: d\nconfigurations: {one: {}}\n")

@@ -88,7 +88,7 @@ def test_resetting_a_run_moves_its_checkpoints_on_another_disk(tmp_path: Path, d
     run.path.mkdir()
     run.link_checkpoints_to(scratch)
     (run.checkpoints / "epoch_1").mkdir()
-    write_json(run.run, {"status": "done"})
+    write_json(run.run, {"format_version": 1, "status": "done"})
     reset(batch, ["one"], delete=delete)
     found = [path.parent for path in scratch.rglob("epoch_1")]
     assert found == ([] if delete else [(batch.path / "reset" / "1" / "runs" / "one" / "checkpoints").resolve()])

@@ -105,7 +105,7 @@ def test_an_invalid_reference_run_is_refused_before_the_run_directory_is_created
     (tmp_path / "file").touch()
     for name in ("empty", "runs/a", "runs/b"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "runs/a/run.json").write_text("{}")
+    (tmp_path / "runs/a/run.json").write_text('{"format_version": 1}')
     (tmp_path / "runs/b/history.csv").write_text("epoch,loss\n")
     with pytest.raises(UsageError, match=f"^Trainer.compare_to {tmp_path / place}.*{problem}"):
         train(small(tmp_path / "run", trainer={**QUICK, "compare_to": tmp_path / place}))

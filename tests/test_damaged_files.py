@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -33,10 +32,9 @@ from tfaip_like._runs.batch_layout import run_code_name_path
 from tfaip_like._runs.git import read_git_state
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import read_runs
-from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
+from tfaip_like._training.checkpointing.checkpoints import CHECKSUMS_FORMAT, list_checkpoints
 from tfaip_like._training.resume import load_resume_state
 from tfaip_like._user_code.trust import _warn_damaged_record, is_recorded, record_trusted_code
-from tfaip_like._utils.json_files import write_json
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._sources.file_lists import iter_list_file
 from tfaip_like.experiments._batches.batch import Batch
@@ -44,7 +42,12 @@ from tfaip_like.experiments._batches.generation import expand_plan, prepare_runs
 from tfaip_like.experiments._plans.plan_reader import read_plan
 from tfaip_like.experiments._plans.resolution import load_plan_scenario
 from tfaip_like.experiments._resources.calibration import Calibration, make_setup_key
-from tfaip_like.experiments._resources.estimate import Estimates, read_calibrations
+from tfaip_like.experiments._resources.estimate import (
+    CALIBRATIONS_FORMAT,
+    Estimates,
+    _StoredCalibrations,
+    read_calibrations,
+)
 from tfaip_like.experiments._search.journal import open_journal
 from tfaip_like.experiments._search.settings import SearchSettings, read_search_settings, read_submit_options
 from tfaip_like.experiments._status_table import collect_statuses, format_table
@@ -144,7 +147,7 @@ def of_cluster(folder: Path) -> Iterator[Subject]:
     runs = batch.read_index().runs
     calibration = Calibration("wide", make_setup_key(runs[0]), 100, 1000, 100, 1.0, 2.0, 0.5, 300.0, when="today")
     file = batch.path / "calibrations.json"
-    write_json(file, {"calibrations": [asdict(calibration)]})
+    CALIBRATIONS_FORMAT.write(file, _StoredCalibrations((calibration,)))
 
     def estimated() -> object:
         estimates = Estimates(batch, read_calibrations(batch) or [calibration], 60)
@@ -192,7 +195,8 @@ def read_with_valid_checksums(checkpoint: Path, run: Path) -> object:
     before = file.read_bytes()
     names = ("variables.npz", "state.json", "params.json")
     digests = {name: sha256((checkpoint / name).read_bytes()) for name in names if (checkpoint / name).is_file()}
-    file.write_text(json.dumps({name: digests[name].hexdigest() if name in digests else "" for name in names}))
+    checksums = {name: digests[name].hexdigest() if name in digests else "" for name in names}
+    CHECKSUMS_FORMAT.write(file, checksums)  # type: ignore[arg-type]
     try:
         return with_warnings(lambda: state_of(run))
     finally:
@@ -204,7 +208,11 @@ def state_of(run: Path) -> object:
     assert found is not None
     asked = RESUME.read_scenario([str(run)])
     scenario = asked.scenario if asked is not None else Small()
-    return found.checkpoint.path.name, {**found.state, "stop": None}, found.changed_params(scenario, OutputDir(run))
+    return (
+        found.checkpoint.path.name,
+        replace(found.state, selection=replace(found.state.selection, stop_reason=None, stop_settings={})),
+        found.changed_params(scenario, OutputDir(run)),
+    )
 
 
 def of_export(export: Path, folder: Path) -> Iterator[Subject]:

@@ -232,7 +232,7 @@ def test_early_stopping_can_be_restored_at_every_epoch(
     straight = EarlyStopper(chosen, "val_x", mode)
     resumed = EarlyStopper(chosen, "val_x", mode)
     for epoch, value in enumerate(values, 1):
-        state = json.loads(json.dumps(resumed.state()))
+        state = resumed.state()
         resumed = EarlyStopper(chosen, "val_x", mode)
         resumed.restore(state, at(epoch - 1))
         assert resumed.update(at(epoch), value) == straight.update(at(epoch), value)
@@ -279,7 +279,7 @@ def test_a_training_that_stops_early_is_done(tmp_path: Path, caplog: pytest.LogC
     assert (run / "export" / "serve" / "saved_model.pb").exists()
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["epoch_0001", "epoch_0002", "epoch_0003"]
     state = json.loads((run / "checkpoints" / "epoch_0003" / "state.json").read_text())
-    assert state["early_stop"]["failed_tests"] == 2
+    assert state["selection"]["early_stopping"]["failed_tests"] == 2
 
 
 def test_without_early_stopping_all_epochs_are_trained(tmp_path: Path) -> None:

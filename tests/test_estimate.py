@@ -170,6 +170,6 @@ def test_calibrations_are_kept_in_the_batch(tmp_path: Path, monkeypatch: pytest.
     assert len(read_calibrations(batch)) == 1
     remove_calibrations(batch, {"wide"})
     assert read_calibrations(batch) == []
-    (batch.path / "calibrations.json").write_text('{"calibrations": [{"name": 3}]}')
+    (batch.path / "calibrations.json").write_text('{"format_version": 1, "calibrations": [{"name": 3}]}')
     with pytest.raises(UsageError, match=r"calibrations.0.name: expected a string, got 3\nDelete this file"):
         read_calibrations(batch)

@@ -103,8 +103,8 @@ def test_samples_without_a_matching_expert_are_reported(experts: Path, tmp_path:
         ({"small": "nowhere"}, "experts.json: small: no such directory: nowhere"),
     ],
 )
-def test_wrong_lists_of_experts_are_refused(tmp_path: Path, listed: object, message: str) -> None:
-    (tmp_path / "experts.json").write_text(json.dumps(listed))
+def test_wrong_lists_of_experts_are_refused(tmp_path: Path, listed: dict[str, str], message: str) -> None:
+    (tmp_path / "experts.json").write_text(json.dumps({"format_version": 1, **listed}))
     with pytest.raises(UsageError, match=message):
         load_predictor(tmp_path)
 

@@ -9,6 +9,7 @@ import pytest
 from batches import experiments, make_fake_batch
 
 from tfaip_like import UsageError
+from tfaip_like._export.layout import EXPERTS_FORMAT
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._gather import gather
 
@@ -27,7 +28,9 @@ def write_finished_run(batch: Batch, name: str, value: float, mode: str = "min")
     folder = batch.run_dir(name)
     folder.best.mkdir(parents=True)
     (folder.best / "name").write_text(name)
-    folder.run.write_text(json.dumps({"status": "done", "best_by": {"monitor": "val_loss", "mode": mode}}))
+    folder.run.write_text(
+        json.dumps({"format_version": 1, "status": "done", "best_by": {"monitor": "val_loss", "mode": mode}})
+    )
     folder.history.write_text(f"epoch,val_loss\n1,{value}\n")
 
 
@@ -37,7 +40,7 @@ def test_the_best_run_of_each_expert_is_taken(tmp_path: Path, mode: str, of_firs
     for name, value in (("parts.expert_1.01", 0.5), ("parts.expert_1.02", 0.25), ("parts.expert_2.02", 7.0)):
         write_finished_run(batch, name, value, mode)
     assert gather(batch, ["parts"], tmp_path / "all") == {"1": of_first, "2": "parts.expert_2.02"}
-    assert json.loads((tmp_path / "all" / "experts.json").read_text()) == {"1": "1", "2": "2"}
+    assert EXPERTS_FORMAT.read(tmp_path / "all" / "experts.json") == {"1": "1", "2": "2"}
     assert (tmp_path / "all" / "1" / "name").read_text() == of_first
 
 

@@ -119,8 +119,8 @@ TERMS = {
 """Words of a dialect, as regular expressions whose blanks are any separator, and the usual terms."""
 
 
-EXCEPTIONS = re.compile(r'"at_once"|at_once: Count|\.tell\(|"(resume with more )?data processes"')
-"""Keys of files, methods and messages of libraries, and names of recorded results."""
+EXCEPTIONS = re.compile(r'\.tell\(|"(resume with more )?data processes"')
+"""Methods and messages of libraries, and names of recorded results."""
 
 
 def term_pattern(term: str) -> re.Pattern[str]:

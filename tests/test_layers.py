@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tfaip_like"
 
 LAYERS = (  # from the bottom; modules of one layer may import each other
-    ("_utils",),
+    ("_utils", "_version"),
     ("_user_code",),
     ("params",),
     ("_runs",),

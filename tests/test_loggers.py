@@ -254,7 +254,7 @@ def test_a_logger_that_is_added_gets_the_epochs_before(tmp_path: Path) -> None:
 
 
 def test_a_damaged_record_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "loggers.json").write_text('{"loggers": [{"settings": 3}]}')
+    (tmp_path / "loggers.json").write_text('{"format_version": 1, "loggers": [{"settings": 3}]}')
     LoggedRuns(OutputDir(tmp_path))
     (message,) = warnings(caplog)
     assert "loggers.json: loggers.0.settings" in message

@@ -25,7 +25,7 @@ def write_trained_epochs(
     """Leave what a run leaves that was trained for some epochs."""
     run = batch.run_dir(name)
     run.path.mkdir(parents=True)
-    run.run.write_text(json.dumps({"status": status}))
+    run.run.write_text(json.dumps({"format_version": 1, "status": status}))
     run.history.write_text("epoch,loss,seconds\n" + "".join(f"{epoch},0.5,1\n" for epoch in range(1, count + 1)))
     for epoch in checkpoints:
         (run.checkpoints / f"epoch_{epoch:04d}").mkdir(parents=True)
@@ -99,7 +99,7 @@ def test_runs_can_restart_from_an_earlier_epoch_with_a_checkpoint(tmp_path: Path
 def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run) -> None:
     batch = make_fake_batch(tmp_path, "  new: {}\n  early: {}\n")
     write_trained_epochs(batch, "early", 2)
-    batch.run_dir("early").summary.write_text(json.dumps({"stopped_early": "no improvement"}))
+    batch.run_dir("early").summary.write_text(json.dumps({"format_version": 1, "stopped_early": "no improvement"}))
     refused = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10")
     assert refused.returncode == 2
     assert refused.stderr == (

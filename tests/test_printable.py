@@ -111,7 +111,7 @@ def test_a_table_of_batches_shows_hostile_texts_as_text(tmp_path: Path) -> None:
     index["runs"][0]["monitor"] = HOSTILE
     batch.index_file.write_text(json.dumps(index))
     (batch.path / "runs" / "one").mkdir()
-    record = {"status": "failed", "error": f"{HOSTILE}\nrun", "host": HOSTILE}
+    record = {"format_version": 1, "status": "failed", "error": f"{HOSTILE}\nrun", "host": HOSTILE}
     (batch.path / "runs" / "one" / "run.json").write_text(json.dumps(record))
     done = experiments(tmp_path, "show")
     assert done.returncode == 0, done.stderr

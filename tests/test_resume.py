@@ -43,6 +43,14 @@ from tfaip_like._training.checkpointing.checkpoints import (
     supersede_later_checkpoints,
     write_checkpoint,
 )
+from tfaip_like._training.checkpointing.state_schema import (
+    Batching,
+    BestValue,
+    EarlyStoppingState,
+    ElapsedState,
+    SavedState,
+    SelectionState,
+)
 from tfaip_like._training.devices import configure_devices
 from tfaip_like._training.loop import TrainingLoop
 from tfaip_like._training.resume_verification import verify_resume
@@ -313,8 +321,44 @@ def test_a_run_that_was_stopped_without_saving_before_its_first_checkpoint_begin
 # Damage.
 
 
+BEFORE_THE_FIRST = BestValue(None, None, None)
+AT_THE_START = ElapsedState(0.0, 0, None)
+EMPTY_STATE = SavedState(
+    batching=Batching(steps_per_epoch=1, batch_size=1, accumulate=1, stacked=False, backend="tensorflow"),
+    stream=None,
+    steps_per_execution=1,
+    schedule_begin=0.0,
+    schedule_offset=0,
+    seconds=0.0,
+    waited=0.0,
+    evaluated_step=0,
+    evaluated_seconds=0.0,
+    metrics=None,
+    history=[],
+    selection=SelectionState(
+        monitor="val_loss",
+        mode="min",
+        best=BEFORE_THE_FIRST,
+        early_stopping=EarlyStoppingState(
+            best=BEFORE_THE_FIRST,
+            last_improvement=BEFORE_THE_FIRST,
+            failed_tests=0,
+            improved=None,
+            updated_at=AT_THE_START,
+            waiting_since=AT_THE_START,
+        ),
+        stop_reason=None,
+        stop_settings={},
+        plateau=None,
+        best_checkpoints={},
+    ),
+    callbacks=[],
+    logged={},
+)
+
+
 def content(value: float) -> CheckpointData:
-    return CheckpointData({"network:00000:w": np.full(7, value)}, {"history": []}, {"class": "x:Y"})
+    return CheckpointData({"network:00000:w": np.full(7, value)}, EMPTY_STATE, {"class": "x:Y"})
 
 
 FILES = ("variables.npz", "state.json", "params.json", CHECKSUMS)
@@ -555,7 +599,7 @@ def test_a_better_model_of_an_abandoned_epoch_is_not_the_best_of_the_run(
 ) -> None:
     """Resuming from epoch 1 with steps that spoil everything: epoch 1 is the best of what the run consists of."""
     best = json.loads((two_epochs / "best" / "metrics.json").read_text())
-    first, second = read_last_state(two_epochs).state["history"]
+    first, second = read_last_state(two_epochs).state.history
     assert best["epoch"] == 2
     result, run = resume_run(two_epochs, tmp_path, Resume(epoch=1), learning_rate=CosineDecay(lr=3.0))
     assert (result.best_epoch, result.best_value) == (1, first["val_loss"])
@@ -588,7 +632,7 @@ def test_a_deleted_best_model_comes_back_from_its_checkpoint(two_epochs: Path, t
 def test_a_checkpoint_holds_every_dtype(tmp_path: Path, dtype: str) -> None:
     array = np.arange(12).reshape(3, 4).astype(getattr(ml_dtypes, dtype, dtype))
     arrays = {"network:00000:w": array, "network:00001:scalar": array[0, 1].reshape(())}
-    write_checkpoint(tmp_path, Position(1, 0), CheckpointData(arrays, {}, {}))
+    write_checkpoint(tmp_path, Position(1, 0), CheckpointData(arrays, EMPTY_STATE, {}))
     (found,) = list_checkpoints(tmp_path)
     read = found.read().arrays
     assert list(read) == list(arrays)

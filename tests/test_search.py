@@ -58,7 +58,7 @@ for epoch in range(1, params["trainer"]["epochs"] + 1):
     text += f"{epoch},-1,{loss},0.1\\n"
     (out / ".new").write_text(text)
     (out / ".new").rename(out / "history.csv")
-(out / "run.json").write_text(json.dumps({"status": "done"}))
+(out / "run.json").write_text(json.dumps({"format_version": 1, "status": "done"}))
 END
 """
 

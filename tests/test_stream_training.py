@@ -68,7 +68,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_epoch_is_all_samples_that_come_out(uninterrupted: Path) -> None:
     last = list_checkpoints(OutputDir(uninterrupted).checkpoints)[-1]
     assert last.position == Position(3, 0)
-    assert last.read().state["batching"]["steps_per_epoch"] == TOTAL // 8
+    assert last.read().state.batching.steps_per_epoch == TOTAL // 8
     with (uninterrupted / "history.csv").open() as file:
         assert all(int(float(row["val_count"])) == TOTAL for row in csv.DictReader(file))
 

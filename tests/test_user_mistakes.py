@@ -75,7 +75,7 @@ class Mistake:
 
 def _used_folder(folder: Path) -> None:
     (folder / "run").mkdir()
-    (folder / "run" / "run.json").write_text('{"status": "done"}')
+    (folder / "run" / "run.json").write_text('{"format_version": 1, "status": "done"}')
     (folder / "run" / "history.csv").write_text("epoch,loss\n1,0.5\n")
 
 

@@ -156,8 +156,8 @@ def test_history_has_a_row_per_epoch_and_per_validation_with_its_step(straight: 
 def test_best_model_is_that_of_any_validation(straight: Path) -> None:
     rows = [row for row in rows_of(straight) if "val_loss" in row]
     best = max(rows, key=lambda row: row["val_loss"])
-    saved = read_last_state(straight).state["best"]
-    assert (saved["epoch"], saved["step"], saved["value"]) == (best["epoch"], best["step"], best["val_loss"])
+    saved = read_last_state(straight).state.selection.best
+    assert (saved.epoch, saved.step, saved.value) == (best["epoch"], best["step"], best["val_loss"])
     # Reduced after every second validation without an improvement by 10.
     assert [f"{row['lr']:.0e}" for row in rows[:6]] == ["1e-02"] * 3 + ["1e-03"] * 2 + ["1e-04"]
 
@@ -193,8 +193,8 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(straight: Path, tmp_path:
 def test_checkpoints_at_the_step_of_a_validation_include_it(straight: Path) -> None:
     checkpoint = next(c for c in list_checkpoints(OutputDir(straight).checkpoints) if c.position == Position(1, 8))
     state = checkpoint.read().state
-    assert [row["step"] for row in state["history"]][-1] == 20
-    assert (state["evaluated_step"], state["metrics"]) == (8, None)
+    assert [row["step"] for row in state.history][-1] == 20
+    assert (state.evaluated_step, state.metrics) == (8, None)
 
 
 class FailsInValidation(StopsInValidation):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError
 from tfaip_like._utils.lazy_imports import import_on_use
 from tfaip_like._utils.lazy_keras import keras, ops
+from tfaip_like._version import __version__ as __version__
 from tfaip_like.data import ArraySource, Data, Mode, Processor, Sample, Spec, Writer
 from tfaip_like.evaluation import Evaluator
 from tfaip_like.modeling import Graph, Model, Tensors, Voter, context, record_activation
@@ -26,8 +27,6 @@ else:
             "train": "tfaip_like._training",
         },
     )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ArraySource",

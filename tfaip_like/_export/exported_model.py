@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -79,7 +79,7 @@ class ExportedModel:
     scenario_params: Mapping[str, Json]
     versions: Mapping[str, str]
     saved_model: Any
-    finite_inputs: frozenset[str] = frozenset()
+    finite_inputs: Collection[str] = ()
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """Return the outputs for a batch.

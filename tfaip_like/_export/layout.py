@@ -19,15 +19,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypedDict
+from typing import Annotated, TypeAlias
 
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._runs.package_versions import RECORDED_PACKAGES
 from tfaip_like._runs.run_files import METRICS
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.file_formats import FileFormat
 from tfaip_like._utils.files import check_links
-from tfaip_like._utils.json_files import read_json, require_json_object
-from tfaip_like._utils.typed_json import AtLeast, Count, decode
+from tfaip_like._utils.typed_json import AtLeast, Count
 from tfaip_like.params._resources import RESOURCES_DIR
 
 Shape: TypeAlias = tuple[int | None, ...]
@@ -46,15 +45,6 @@ RESERVED_NAMES = frozenset({SERVE, MODEL, WEIGHTS, PARAMS, PIPELINE, VERSIONS, A
 
 EXPERTS = "experts.json"
 """File of a directory of experts: the subdirectory of each export by its name."""
-
-FINITE_INPUTS = "finite_inputs"
-"""Key in versions.json: names of the inputs that must not contain NaN or infinity."""
-
-OUTPUTS = "outputs"
-"""Key in versions.json: shapes of the outputs without the batch axis."""
-
-POSITION = "position"
-"""Key in versions.json: step and epoch of the training, the constants of `context` in the export."""
 
 SIGNATURE = "serving_default"
 """Name of the SavedModel function for inference."""
@@ -100,21 +90,18 @@ class Versions:
 
     packages: Mapping[str, str]
     """Package versions by name."""
-    resources: Mapping[str, int]
+    resources: Mapping[str, Count]
     """Sizes in bytes of the files in `resources/` by relative path."""
-    finite_inputs: frozenset[str]
+    finite_inputs: tuple[str, ...]
     """Names of the inputs that must not contain NaN or infinity."""
-    outputs: Mapping[str, Shape]
+    outputs: Mapping[str, tuple[Count | None, ...]]
     """Shapes of the outputs without the batch axis."""
-    position: tuple[float, float]
-    """Step and epoch of the training."""
-
-
-class _ExportFacts(TypedDict, total=False):
-    resources: dict[str, Count]
-    finite_inputs: list[str]
-    outputs: dict[str, tuple[Count | None, ...]]
     position: tuple[Annotated[float, AtLeast(0)], Annotated[float, AtLeast(0)]]
+    """Step and epoch of the training, the constants of `context` in the export."""
+
+
+VERSIONS_FORMAT = FileFormat("versions.json", Versions)
+EXPERTS_FORMAT = FileFormat("experts.json", dict[str, str])
 
 
 def read_versions(export: Path) -> Versions:
@@ -123,17 +110,7 @@ def read_versions(export: Path) -> Versions:
     Raises:
         UsageError: If it is missing or corrupt; names the file and the key or line.
     """
-    file = require_file(export, VERSIONS)
-    values = dict(require_json_object(read_json(file), str(file)))
-    packages = {name: values.pop(name) for name in RECORDED_PACKAGES if name in values}
-    facts = decode(_ExportFacts, values, str(file))
-    return Versions(
-        decode(dict[str, str], packages, str(file)),
-        facts.get("resources", {}),
-        frozenset(facts.get("finite_inputs", [])),
-        facts.get("outputs", {}),
-        facts.get("position", (0.0, 0.0)),
-    )
+    return VERSIONS_FORMAT.read(require_file(export, VERSIONS))
 
 
 def require_file(folder: Path, name: str | Path) -> Path:

@@ -18,15 +18,14 @@ import numpy as np
 from tfaip_like._export.bundled_files import bundled_file_sizes, copy_bundled_files
 from tfaip_like._export.layout import (
     ADDITIONAL,
-    FINITE_INPUTS,
     MODEL,
-    OUTPUTS,
     PARAMS,
     PIPELINE,
-    POSITION,
     SERVE,
     VERSIONS,
+    VERSIONS_FORMAT,
     WEIGHTS,
+    Versions,
     argument_names,
     read_versions,
 )
@@ -36,16 +35,14 @@ from tfaip_like._export.safe_paths import tensorflow_safe_path
 from tfaip_like._keras_ext import range_checks
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._runs.package_versions import installed_versions
-from tfaip_like._runs.run_files import METRICS, read_metrics
+from tfaip_like._runs.run_files import METRICS, METRICS_FORMAT, read_metrics
 from tfaip_like._utils.errors import Interrupted, short_error_message
 from tfaip_like._utils.files import atomic_directory, is_disk_full_error
-from tfaip_like._utils.json_files import write_json
 from tfaip_like._utils.processes import run_child_process
 from tfaip_like.modeling._context import current_position, use_position
 from tfaip_like.modeling._network import Networks, input_names
 from tfaip_like.params import Params
 from tfaip_like.params._files import write_params
-from tfaip_like.params._resources import RESOURCES_DIR
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -109,20 +106,20 @@ def fill_export(
     pipeline = make_pipeline(scenario.data, input_names(networks.exported))
     for tree, name in zip(copy_bundled_files(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
         write_params(tree, folder / name)
-    outputs = {name: list(output.shape[1:]) for name, output in networks.exported.output.items()}
-    facts = {
-        RESOURCES_DIR: bundled_file_sizes(folder),
-        FINITE_INPUTS: list(finite_inputs),
-        OUTPUTS: outputs,
-        POSITION: list(current_position()),
-    }
-    write_json(folder / VERSIONS, {**installed_versions(), **facts})
-    write_json(folder / METRICS, {})
+    versions = Versions(
+        packages=installed_versions(),
+        resources=bundled_file_sizes(folder),
+        finite_inputs=tuple(finite_inputs),
+        outputs={name: tuple(output.shape[1:]) for name, output in networks.exported.output.items()},
+        position=tuple(current_position()),
+    )
+    VERSIONS_FORMAT.write(folder / VERSIONS, versions)
+    METRICS_FORMAT.write(folder / METRICS, {})
 
 
 def add_metrics(export: Path, values: Mapping[str, float]) -> None:
     """Add values to the metrics of an export."""
-    write_json(export / METRICS, {**read_metrics(export), **values})
+    METRICS_FORMAT.write(export / METRICS, {**read_metrics(export), **values})
 
 
 def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = False) -> None:

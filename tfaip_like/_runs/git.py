@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfaip_like._utils.code_origin import imported_user_files
+from tfaip_like._utils.file_formats import FileFormat
 from tfaip_like._utils.processes import run_with_timeout
 from tfaip_like._utils.temp_dirs import temporary_directory
-from tfaip_like._utils.typed_json import read_typed_json
 
 GIT_STATE_FILENAME = ".git_state.json"
 """File at the root of copied code with the git state of the original."""
@@ -25,6 +25,9 @@ class GitState:
 
     commit: str | None = None
     diff: str = ""
+
+
+GIT_STATE_FORMAT = FileFormat("git state", GitState)
 
 
 def class_source_path(cls: type) -> Path | None:
@@ -41,7 +44,7 @@ def read_git_state(source: Path) -> GitState:
     """
     for folder in source.parents:
         if os.path.lexists(folder / GIT_STATE_FILENAME):
-            return read_typed_json(GitState, folder / GIT_STATE_FILENAME)
+            return GIT_STATE_FORMAT.read(folder / GIT_STATE_FILENAME)
     commit = _run_git(source.parent, "rev-parse", "HEAD")
     top = _run_git(source.parent, "rev-parse", "--show-toplevel").removesuffix("\n")
     if not commit or not top:

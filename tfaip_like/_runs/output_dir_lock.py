@@ -14,8 +14,9 @@ from pathlib import Path
 from tfaip_like._runs.batch_layout import BATCH_INDEX, BATCH_VARIABLE, RUNS_DIR
 from tfaip_like._runs.output_dir import OutputDir, os_error_text
 from tfaip_like._runs.reader import Run
+from tfaip_like._runs.run_files import RUN_INFO_FORMAT, RunInfo
 from tfaip_like._utils.errors import TrainingError, UsageError
-from tfaip_like._utils.files import atomic_write_text, recover_interrupted_writes, write_guard
+from tfaip_like._utils.files import recover_interrupted_writes, write_guard
 from tfaip_like._utils.locks import lock_descriptor
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def lock_output_dir(output_dir: OutputDir, resume: bool = False) -> Iterator[Out
         if not resume:
             _prepare_new_run(output_dir, where)
         elif not output_dir.run.exists():
-            atomic_write_text(output_dir.run, "{}\n")
+            RUN_INFO_FORMAT.write(output_dir.run, RunInfo())
         lock = OutputDirLock(output_dir, folder)
         with write_guard(output_dir.path, lock.check):
             yield lock
@@ -91,13 +92,13 @@ def _lock(path: Path, folder: int, where: str) -> None:
 def _prepare_new_run(output_dir: OutputDir, where: str) -> None:
     """Check that the directory contains no run, and remove the remains of a run without epochs."""
     if output_dir.has_run():
-        status = Run(output_dir).info.get("status", "unknown")  # this process holds the lock
+        status = Run(output_dir, problems=[]).info.get("status", "unknown")  # this process holds the lock
         raise UsageError(
             f"{where}: already contains a run (status {'killed' if status == 'running' else status}).\n"
             f"Run `resume-training {output_dir.path}` to continue it, or choose another directory for a new run."
         )
     try:
-        atomic_write_text(output_dir.run, "{}\n")
+        RUN_INFO_FORMAT.write(output_dir.run, RunInfo())
         for file in (
             output_dir.train_log,
             output_dir.git_diff,

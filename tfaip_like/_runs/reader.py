@@ -13,9 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, RUN_MARKERS, OutputDir
-from tfaip_like._runs.run_files import Row, RunInfo, RunSummary, read_history, read_metrics, read_run_file
+from tfaip_like._runs.run_files import (
+    RUN_INFO_FORMAT,
+    RUN_SUMMARY_FORMAT,
+    Row,
+    RunInfo,
+    RunSummary,
+    read_history,
+    read_metrics,
+    read_run_file,
+)
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json
+from tfaip_like.params._files import PARAMS_FORMAT
 
 Curve = Sequence[tuple[float, float]]
 """Pairs of epoch and value."""
@@ -55,12 +65,12 @@ class Run:
     @cached_property
     def info(self) -> RunInfo:
         """Return the content of `run.json`."""
-        return read_run_file(RunInfo, self.output_dir.run, self._problems)
+        return read_run_file(RUN_INFO_FORMAT, self.output_dir.run, self._problems)
 
     @cached_property
     def summary(self) -> RunSummary:
         """Return the content of `summary.json`, written when the run last ended."""
-        return read_run_file(RunSummary, self.output_dir.summary, self._problems)
+        return read_run_file(RUN_SUMMARY_FORMAT, self.output_dir.summary, self._problems)
 
     @cached_property
     def history(self) -> Sequence[Row]:
@@ -84,7 +94,7 @@ class Run:
     @cached_property
     def parameter_tree(self) -> Mapping[str, Json]:
         """Return the content of `trainer_params.json`."""
-        return read_run_file(dict[str, Any], self.output_dir.trainer_params, self._problems)
+        return read_run_file(PARAMS_FORMAT, self.output_dir.trainer_params, self._problems)
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:

@@ -12,11 +12,12 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, TypedDict, TypeVar, is_typeddict
+from typing import Annotated, Literal, TypeAlias, TypedDict, TypeVar
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import Json, read_json, read_text
-from tfaip_like._utils.typed_json import AtLeast, Count, Seconds, decode, decode_lenient
+from tfaip_like._utils.file_formats import FileFormat
+from tfaip_like._utils.json_files import Json, read_text
+from tfaip_like._utils.typed_json import AtLeast, Count, Seconds, decode
 
 Row = Mapping[str, float]
 """Values of an evaluation by column name: after completed epochs (`epoch` 2), or within one (`epoch` 1.5)."""
@@ -114,11 +115,16 @@ class RunSummary(TypedDict, total=False):
     parameters: dict[str, str]
 
 
-def read_run_file(tp: type[T], path: Path, problems: list[str] | None = None) -> T:
+RUN_INFO_FORMAT = FileFormat("run.json", RunInfo)
+RUN_SUMMARY_FORMAT = FileFormat("summary.json", RunSummary)
+METRICS_FORMAT = FileFormat("metrics.json", dict[str, float])
+
+
+def read_run_file(file_format: FileFormat[T], path: Path, problems: list[str] | None = None) -> T:
     """Read a JSON file of a run; return an empty object if it does not exist.
 
     Args:
-        tp: `RunInfo`, `RunSummary`, or another `TypedDict` or `dict`.
+        file_format: format whose content is a `TypedDict` or `dict`.
         path: path of the file.
         problems: list to append a message to for each invalid key, whose value is then omitted.
 
@@ -126,16 +132,8 @@ def read_run_file(tp: type[T], path: Path, problems: list[str] | None = None) ->
         UsageError: without `problems`, for the first invalid key; names the file and the key or line.
     """
     if not os.path.lexists(path):
-        return decode(tp, {}, str(path))
-    if problems is None:
-        return decode(tp, read_json(path), str(path))
-    try:
-        if is_typeddict(tp):
-            return decode_lenient(tp, read_json(path), str(path), problems)
-        return decode(tp, read_json(path), str(path))
-    except UsageError as error:
-        problems.append(str(error))
-        return decode(tp, {}, str(path))
+        return decode(file_format.content, {}, str(path))
+    return file_format.read(path) if problems is None else file_format.read_lenient(path, problems)
 
 
 def as_row_epoch(epoch: float) -> float:
@@ -199,7 +197,7 @@ def read_metrics(export: Path, problems: list[str] | None = None) -> dict[str, f
     """
     path = export / METRICS
     try:
-        return decode_row(read_json(path), str(path)) if os.path.lexists(path) else {}
+        return decode_row(dict(METRICS_FORMAT.read(path)), str(path)) if os.path.lexists(path) else {}
     except UsageError as error:
         if problems is None:
             raise

@@ -13,8 +13,7 @@ from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum, final
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training import variables
-from tfaip_like._training.checkpointing.checkpoints import STATE, Checkpoint, CheckpointData
-from tfaip_like._training.checkpointing.state_schema import SavedState, decode_state
+from tfaip_like._training.checkpointing.checkpoints import Checkpoint, CheckpointData
 from tfaip_like._training.initialization.freezing import freeze
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import atomic_directory
@@ -39,7 +38,6 @@ def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
         UsageError: if the checkpoint is corrupt, or the code of its scenario is missing or has changed.
     """
     content = checkpoint.read()
-    saved = decode_state(content.state, str(checkpoint.path / STATE))
     scenario = checkpoint.load_scenario()
     policy = keras.config.dtype_policy()
     reset_keras(scenario.trainer.precision)
@@ -49,21 +47,20 @@ def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
             variables.restore_network(networks.training, content.arrays)
         except UsageError as error:
             raise UsageError(f"{checkpoint.path}: {error}") from error
-        _apply_ema_weights(networks.training, scenario, content, saved, checkpoint.path)
-        steps, done = saved["batching"]["steps_per_epoch"], checkpoint.position
+        _apply_ema_weights(networks.training, scenario, content, checkpoint.path)
+        steps, done = content.state.batching.steps_per_epoch, checkpoint.position
         position = TrainingPosition.of_step(done.epoch * steps + done.step, steps)
         with atomic_directory(export) as staging_dir, use_position(lambda: position):
-            finite_inputs = sorted(_read_finite_inputs(checkpoint.run_dir))
+            finite_inputs = _read_finite_inputs(checkpoint.run_dir)
             fill_export(staging_dir, networks, scenario, finite_inputs=finite_inputs)
             add_saved_models([staging_dir], scenario)
-            add_metrics(staging_dir, saved["history"][-1] if saved["history"] else {"epoch": 0})
+            history = content.state.history
+            add_metrics(staging_dir, history[-1] if history else {"epoch": 0})
     finally:
         keras.config.set_dtype_policy(policy)
 
 
-def _apply_ema_weights(
-    network: keras.Model, scenario: Scenario, content: CheckpointData, saved: SavedState, path: Path
-) -> None:
+def _apply_ema_weights(network: keras.Model, scenario: Scenario, content: CheckpointData, path: Path) -> None:
     """Replace the weights of a network with their averages, if the run exports those.
 
     Raises:
@@ -71,7 +68,7 @@ def _apply_ema_weights(
     """
     if scenario.trainer.no_train_scope is not None:
         freeze(network, scenario.trainer.no_train_scope)
-    steps = saved["batching"]["steps_per_epoch"]
+    steps = content.state.batching.steps_per_epoch
     rate = default_ema_momentum(steps) if scenario.trainer.calc_ema == -1 else scenario.trainer.calc_ema
     optimizer = scenario.optimizer.build(
         Constant().build(TrainingLength(steps, epochs=1)),  # unused: the optimizer makes no step
@@ -87,7 +84,7 @@ def _apply_ema_weights(
     finalize_averaged_weights(optimizer)
 
 
-def _read_finite_inputs(run: OutputDir) -> frozenset[str]:
+def _read_finite_inputs(run: OutputDir) -> tuple[str, ...]:
     """Return the inputs that reject NaN, as found during training."""
     exports = [export for export in (run.best, run.export) if (export / VERSIONS).exists()]
-    return read_versions(exports[0]).finite_inputs if exports else frozenset()
+    return read_versions(exports[0]).finite_inputs if exports else ()

@@ -17,6 +17,7 @@ from tfaip_like._training import variables
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position
 from tfaip_like._training.checkpointing.manager import CheckpointManager
+from tfaip_like._training.checkpointing.state_schema import SavedState
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.evaluation import Evaluation
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers
@@ -280,25 +281,25 @@ class TrainingLoop:
             self._measure_time()
         else:  # drop the metrics of a validation, whose number of steps depends on the steps per execution
             components.model.reset_metrics()
-        values = {
-            "batching": batching_signature(components.loader),
-            "stream": components.loader.stream_state(state.global_step),
-            "at_once": components.steps_per_execution,
-            "schedule_begin": self.schedule_begin,
-            "schedule_offset": components.lr_schedule.offset,
-            "seconds": state.seconds,
-            "waited": state.waited,
-            "evaluated_step": state.evaluated_step,
-            "evaluated_seconds": state.evaluated_seconds,
-            "metrics": state.metrics,
-            "history": list(components.recorder.history.rows),  # a copy: a thread writes it during the next epoch
-            **components.selection.state(),
-            "callbacks": components.callbacks.state(),
-            "logged": dict(self.context.logged),
-        }
+        saved_state = SavedState(
+            batching=batching_signature(components.loader),
+            stream=components.loader.stream_state(state.global_step),
+            steps_per_execution=components.steps_per_execution,
+            schedule_begin=self.schedule_begin,
+            schedule_offset=components.lr_schedule.offset,
+            seconds=state.seconds,
+            waited=state.waited,
+            evaluated_step=state.evaluated_step,
+            evaluated_seconds=state.evaluated_seconds,
+            metrics=state.metrics,
+            history=list(components.recorder.history.rows),  # a copy: a thread writes it during the next epoch
+            selection=components.selection.state(),
+            callbacks=components.callbacks.state(),
+            logged=dict(self.context.logged),
+        )
         content = CheckpointData(
             arrays=variables.capture(components.model),
-            state=values,
+            state=saved_state,
             params=make_paths_relative(components.scenario, components.output_dir.path).to_dict(),
         )
         self.checkpoint_manager.save(state.position, content, components.selection.best_checkpoints.positions)

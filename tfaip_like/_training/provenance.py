@@ -11,15 +11,15 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from tfaip_like._runs.git import GitState, class_source_path, read_git_state
 from tfaip_like._runs.job_environment import read_cluster_job
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.package_versions import installed_versions
 from tfaip_like._runs.reader import Run
+from tfaip_like._runs.run_files import RUN_INFO_FORMAT, RunInfo
 from tfaip_like._utils.files import atomic_write_text
-from tfaip_like._utils.json_files import write_json
 from tfaip_like.params._base import qualified_name
 from tfaip_like.scenario import Scenario
 
@@ -104,7 +104,7 @@ class RunMetadata:
             logger.warning("%s: %s", self.output_dir.run, error.strerror)
 
     def _write(self) -> None:
-        write_json(self.output_dir.run, self.values)
+        RUN_INFO_FORMAT.write(self.output_dir.run, cast(RunInfo, self.values))
 
 
 def _format_difference(value: Any, other: Any) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -17,7 +16,6 @@ from tfaip_like._training import variables
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import (
     PARAMS,
-    STATE,
     Checkpoint,
     CheckpointData,
     Position,
@@ -25,7 +23,7 @@ from tfaip_like._training.checkpointing.checkpoints import (
     load_latest_valid,
     supersede_later_checkpoints,
 )
-from tfaip_like._training.checkpointing.state_schema import SavedState, decode_state
+from tfaip_like._training.checkpointing.state_schema import Batching, SavedState
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.evaluation import export_best
 from tfaip_like._training.selection.model_selection import read_later_best
@@ -50,49 +48,57 @@ class ResumeState:
 
     checkpoint: Checkpoint
     content: CheckpointData
-    state: SavedState
     settings: Resume
+
+    @property
+    def state(self) -> SavedState:
+        """Return the state that is not an array."""
+        return self.content.state
 
     def train_state(self, loader: DataLoader) -> TrainState:
         """Return the position in a loader: the same step, or the same fraction of an epoch of another length."""
-        saved, steps, before = self.checkpoint.position, loader.steps_per_epoch, self._batching["steps_per_epoch"]
+        saved, steps, before = self.checkpoint.position, loader.steps_per_epoch, self.state.batching.steps_per_epoch
         return TrainState(
             steps_per_epoch=steps,
             epoch=saved.epoch,
             step=saved.step * steps // before,
-            seconds=self.state["seconds"],
-            evaluated_step=self.state["evaluated_step"] * steps // before,
-            evaluated_seconds=self.state["evaluated_seconds"],
-            waited=self.state["waited"],
-            metrics=self.state["metrics"],
+            seconds=self.state.seconds,
+            evaluated_step=self.state.evaluated_step * steps // before,
+            evaluated_seconds=self.state.evaluated_seconds,
+            waited=self.state.waited,
+            metrics=self.state.metrics,
         )
 
     def schedule_begin(self) -> float:
         """Return the epoch (possibly fractional) at which the learning-rate schedule starts."""
         if self.settings.learning_rate == "fresh":
             position = self.checkpoint.position
-            return position.epoch + position.step / float(self._batching["steps_per_epoch"])
-        return float(self.state["schedule_begin"])
+            return position.epoch + position.step / self.state.batching.steps_per_epoch
+        return self.state.schedule_begin
 
     def steps_per_execution(self, loader: DataLoader) -> int | None:
         """Return the steps per execution of the checkpoint; None if the batching has changed."""
-        return int(self.state["at_once"]) if self._batching == batching_signature(loader) else None
+        return self.state.steps_per_execution if self.state.batching == batching_signature(loader) else None
 
     def stream_length(self, scenario: Scenario, output_dir: OutputDir | None) -> PassCounts | None:
         """Return the known length of a pass over an iterable-only source; None if it must be counted again."""
-        stream = self.state.get("stream")
-        if stream is None or stream["counted"] is None or not self._has_same_data(scenario, output_dir):
+        stream = self.state.stream
+        if stream is None or stream.pass_counts is None or not self._has_same_data(scenario, output_dir):
             return None
-        return PassCounts(*stream["counted"])
+        return PassCounts(*stream.pass_counts)
 
     def restore_data_position(
         self, scenario: Scenario, output_dir: OutputDir | None, loader: DataLoader, step: int
     ) -> None:
         """Seek the training loader to the position of the checkpoint, which is this step of the run."""
-        current = batching_signature(loader)
-        is_same = all(self._batching[name] == current[name] for name in ("steps_per_epoch", "batch_size", "accumulate"))
+        saved, current = self.state.batching, batching_signature(loader)
+        is_same = (saved.steps_per_epoch, saved.batch_size, saved.accumulate) == (
+            current.steps_per_epoch,
+            current.batch_size,
+            current.accumulate,
+        )
         is_same = is_same and self._has_same_data(scenario, output_dir)
-        loader.seek(step, self.state.get("stream"), is_same)
+        loader.seek(step, self.state.stream, is_same)
 
     def _has_same_data(self, scenario: Scenario, output_dir: OutputDir | None) -> bool:
         """Return whether no changed parameter affects the training samples."""
@@ -132,15 +138,15 @@ class ResumeState:
             logger.warning(
                 "variables missing in the checkpoint, set to initial values: %s", truncate_list([*missing, *new_layers])
             )
-        if is_restored and self._batching == batching_signature(loader) and self.settings.learning_rate != "fresh":
-            lr_schedule.offset = int(self.state["schedule_offset"])
+        if is_restored and self.state.batching == batching_signature(loader) and self.settings.learning_rate != "fresh":
+            lr_schedule.offset = self.state.schedule_offset
         else:
             epochs = components.state.elapsed.epochs - self.schedule_begin()
             lr_schedule.offset = round(epochs * loader.steps_per_epoch) - int(optimizer.iterations)
         variables.restore_random(model, arrays)
-        history, has_abandoned_epochs = self.state["history"], self.settings.is_rewind
+        history, has_abandoned_epochs = self.state.history, self.settings.is_rewind
         components.selection.restore(
-            self.state,
+            self.state.selection,
             {} if has_abandoned_epochs else read_later_best(components.output_dir, history),
             components.state.elapsed,
             reset_best=self.settings.early_stopping == "fresh",
@@ -149,11 +155,11 @@ class ResumeState:
         if components.output_dir is not None:
             selection = components.selection
             selection.best_checkpoints = selection.best_checkpoints.restored(
-                self.state["best_checkpoints"],
+                self.state.selection.best_checkpoints,
                 list_checkpoints(components.output_dir.checkpoints),
                 history,
                 selection.best.monitor,
-                self._batching["steps_per_epoch"],
+                self.state.batching.steps_per_epoch,
             )
         components.recorder.restore(history)
 
@@ -174,8 +180,8 @@ class ResumeState:
 
     def restore_callbacks(self, components: TrainingComponents, context: TrainingContext) -> None:
         """Restore the state of callbacks, and what they have logged in the current epoch."""
-        components.callbacks.restore(self.state["callbacks"])
-        context.logged |= self.state["logged"]
+        components.callbacks.restore(self.state.callbacks)
+        context.logged |= self.state.logged
 
     def restore_best(self, components: TrainingComponents) -> None:
         """Export the best epoch again if best/ is missing or belongs to an abandoned epoch (`--resume.epoch`)."""
@@ -203,7 +209,7 @@ class ResumeState:
 
     def _to_epochs(self, position: Position) -> float:
         """Return a position as in the rows of the history."""
-        steps_per_epoch = int(self._batching["steps_per_epoch"])
+        steps_per_epoch = self.state.batching.steps_per_epoch
         return (position.epoch * steps_per_epoch + position.step) / steps_per_epoch
 
     def restore_epoch_metrics(self, model: TrainingModel) -> None:
@@ -238,21 +244,16 @@ class ResumeState:
         except UsageError:
             return True
 
-    @property
-    def _batching(self) -> Mapping[str, Any]:
-        batching: Mapping[str, Any] = self.state["batching"]
-        return batching
 
-
-def batching_signature(loader: DataLoader) -> dict[str, Any]:
+def batching_signature(loader: DataLoader) -> Batching:
     """Return the settings that determine the samples of each step and the steps per execution."""
-    return {
-        "steps_per_epoch": loader.steps_per_epoch,
-        "batch_size": loader.batch_size,
-        "accumulate": loader.accumulate,
-        "stacked": loader.yields_stacked_steps,
-        "backend": keras.backend.backend(),  # steps per execution differ between backends
-    }
+    return Batching(
+        steps_per_epoch=loader.steps_per_epoch,
+        batch_size=loader.batch_size,
+        accumulate=loader.accumulate,
+        stacked=loader.yields_stacked_steps,
+        backend=keras.backend.backend(),
+    )
 
 
 def load_resume_state(output_dir: OutputDir, settings: Resume) -> ResumeState | None:
@@ -263,9 +264,9 @@ def load_resume_state(output_dir: OutputDir, settings: Resume) -> ResumeState | 
     """
     if not settings.is_rewind:
         latest = load_latest_valid(output_dir.checkpoints)
-        return _make_resume_state(*latest, settings) if latest else None
+        return ResumeState(*latest, settings) if latest else None
     checkpoint = _find_checkpoint(output_dir, settings)
-    return _make_resume_state(checkpoint, checkpoint.read(), settings)
+    return ResumeState(checkpoint, checkpoint.read(), settings)
 
 
 def _find_checkpoint(output_dir: OutputDir, settings: Resume) -> Checkpoint:
@@ -293,11 +294,6 @@ def _find_named_checkpoint(output_dir: OutputDir, name: Path, checkpoints: Seque
     raise UsageError(
         f"--resume.checkpoint {name}: no such checkpoint in {output_dir.checkpoints} (available: {available or 'none'})"
     )
-
-
-def _make_resume_state(checkpoint: Checkpoint, content: CheckpointData, settings: Resume) -> ResumeState:
-    state = decode_state(content.state, str(checkpoint.path / STATE))
-    return ResumeState(checkpoint, content, state, settings)
 
 
 def log_param_changes(output_dir: OutputDir, resume_state: ResumeState, scenario: Scenario) -> list[str]:

@@ -87,7 +87,7 @@ def verify_resume(scenario: Scenario) -> str:
         with console_level(logging.ERROR):  # the user need not see the logs of temporary runs
             run_training(_shorten(scenario, uninterrupted.path), devices)
         expected = _read_last_checkpoint(uninterrupted)
-        validates = any(name.startswith("val_") for name in expected.state["history"][-1])
+        validates = any(name.startswith("val_") for name in expected.state.history[-1])
         lines, failures = [], []
         for name, interrupt in _make_interruptions(uninterrupted, devices, validates).items():
             run = OutputDir(Path(temp_dir, name.replace(" ", "_")))
@@ -215,10 +215,10 @@ def _find_differences(expected: CheckpointData, actual: CheckpointData) -> list[
         for name, array in expected.arrays.items()
         if name not in actual.arrays or array.tobytes() != actual.arrays[name].tobytes()
     ]
-    for expected_row, row in zip(expected.state["history"], actual.state["history"], strict=False):
+    for expected_row, row in zip(expected.state.history, actual.state.history, strict=False):
         differences += _compare_history_rows(expected_row, row)
-    if len(expected.state["history"]) != len(actual.state["history"]):
-        differences.append(f"{len(actual.state['history'])} epochs instead of {len(expected.state['history'])}")
+    if len(expected.state.history) != len(actual.state.history):
+        differences.append(f"{len(actual.state.history)} epochs instead of {len(expected.state.history)}")
     return differences
 
 

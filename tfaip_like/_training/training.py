@@ -17,7 +17,7 @@ from tfaip_like._keras_ext.extended_optimizer import finalize_averaged_weights
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import OutputDirLock, OutputDirLostError, lock_output_dir
 from tfaip_like._runs.reader import Run
-from tfaip_like._runs.run_files import format_row_place
+from tfaip_like._runs.run_files import RUN_SUMMARY_FORMAT, RunSummary, format_row_place
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._training.component_builder import build_components
 from tfaip_like._training.components import TrainingComponents
@@ -38,7 +38,6 @@ from tfaip_like._utils.console import log_to_file
 from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError, pluralize
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.interruption import PhaseHook, graceful_shutdown_signals
-from tfaip_like._utils.json_files import write_json
 from tfaip_like._utils.operating_system import require_posix
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.data._sample import Mode
@@ -290,15 +289,21 @@ def _write_summary(components: TrainingComponents) -> None:
     if output_dir is None:
         logger.warning("no --trainer.output_dir given; results were not saved")
         return
-    summary = {
-        "best": {"monitor": best.monitor, "mode": best.mode, **best.state()},
+    summary: RunSummary = {
+        "best": {
+            "monitor": best.monitor,
+            "mode": best.mode,
+            "value": best.value,
+            "epoch": best.epoch,
+            "step": best.step,
+        },
         "stopped_early": components.selection.stop_reason,
         "last": components.recorder.history.rows[-1],
         "parameters": non_default_flags(components.scenario),
     }
     retry_while_disk_full(
         output_dir.path,
-        lambda: write_json(output_dir.summary, summary),
+        lambda: RUN_SUMMARY_FORMAT.write(output_dir.summary, summary),
         components.interrupt.check,
     )
     logger.info("results saved to %s", output_dir.path)

@@ -25,9 +25,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import read_json, write_json
+from tfaip_like._utils.file_formats import FileFormat
 from tfaip_like._utils.locks import file_lock
-from tfaip_like._utils.typed_json import decode
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +157,11 @@ def _enclosing_run_dir(file: Path) -> Path | None:
 # The record.
 
 
+TRUST_FORMAT = FileFormat(
+    "record of trusted code", dict[str, str], advice="Delete it: code of your runs is recorded again when you train."
+)
+
+
 def trust_record_path() -> Path:
     """Return the path of the record of trusted code, in the user's configuration directory."""
     configuration = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
@@ -176,7 +180,7 @@ def record_trusted_code(files: Iterable[Path]) -> None:
             return
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with file_lock(file.with_name(".lock")):
-            write_json(file, {**_read_trust_record(), **now}, indent=0)
+            TRUST_FORMAT.write(file, {**_read_trust_record(), **now}, indent=0)
     except OSError as error:
         logger.debug("cannot write %s: %s", file, error)
     except UsageError as error:
@@ -263,7 +267,7 @@ def _read_trust_record() -> dict[str, str]:
     file = trust_record_path()
     if not os.path.lexists(file):
         return {}
-    return decode(dict[str, str], read_json(file), str(file))
+    return TRUST_FORMAT.read(file)
 
 
 def _known_digests() -> dict[str, str]:

@@ -19,10 +19,10 @@ import difflib
 import types
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import (
     Annotated,
     Any,
+    ForwardRef,
     Literal,
     NotRequired,
     Required,
@@ -37,7 +37,7 @@ from typing import (
 )
 
 from tfaip_like._utils.errors import UsageError, truncate_list, with_article
-from tfaip_like._utils.json_files import NON_FINITE_NAMES, Json, read_json, require_json_object, short_json
+from tfaip_like._utils.json_files import NON_FINITE_NAMES, Json, require_json_object, short_json
 
 T = TypeVar("T")
 
@@ -68,19 +68,6 @@ class _DecodeError(Exception):
 
     def message(self, where: str) -> str:
         return f"{where}: {'.'.join(self.key_path)}: {self.text}" if self.key_path else f"{where}, line 1: {self.text}"
-
-
-def read_typed_json(tp: type[T], path: Path) -> T:
-    """Read a JSON file as a typed value.
-
-    Args:
-        tp: dataclass or `TypedDict`.
-        path: path of the file.
-
-    Raises:
-        UsageError: if it cannot be read or does not match the type; names the file and the line or key.
-    """
-    return decode(tp, read_json(path), str(path))
 
 
 def decode(tp: type[T], value: Json, where: str) -> T:
@@ -157,7 +144,7 @@ def _decode_tuple(types_of: tuple[Any, ...], values: list[Json]) -> tuple[Any, .
 
 def _is_instance(tp: Any, value: Json) -> bool:
     """Return whether a value has a type without conversion."""
-    if tp is Any:
+    if tp is Any or isinstance(tp, ForwardRef):  # `Json` within itself
         return True
     if tp is type(None):
         return value is None
@@ -180,7 +167,7 @@ def _decode_bounded(tp: Any, value: Json) -> Any:
 
 def _decode_union(tp: Any, members: tuple[Any, ...], value: Json) -> Any:
     problems = []
-    for member in members:
+    for member in sorted(members, key=lambda member: member is int and isinstance(value, float)):  # 1.0 stays a float
         try:
             return _decode_value(member, value)
         except _DecodeError as problem:

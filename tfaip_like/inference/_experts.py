@@ -20,11 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._export.layout import EXPERTS, resolve_export_dir
+from tfaip_like._export.layout import EXPERTS, EXPERTS_FORMAT, resolve_export_dir
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.files import atomic_directory
-from tfaip_like._utils.json_files import read_json, write_json
-from tfaip_like._utils.typed_json import decode
 from tfaip_like.data import ArraySource, Pipeline
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Arrays, Sample
@@ -118,7 +116,7 @@ def gather_experts(exports: Mapping[str, Path], folder: Path) -> None:
     with atomic_directory(folder) as staging_dir:
         for name, path in exports.items():
             shutil.copytree(resolve_export_dir(path), staging_dir / name)
-        write_json(staging_dir / EXPERTS, {name: name for name in exports})
+        EXPERTS_FORMAT.write(staging_dir / EXPERTS, {name: name for name in exports})
 
 
 def read_expert_exports(folder: Path) -> dict[str, Path] | None:
@@ -130,7 +128,7 @@ def read_expert_exports(folder: Path) -> dict[str, Path] | None:
     if not os.path.lexists(folder / EXPERTS):
         return None
     exports = {}
-    for name, place in decode(dict[str, str], read_json(folder / EXPERTS), str(folder / EXPERTS)).items():
+    for name, place in EXPERTS_FORMAT.read(folder / EXPERTS).items():
         path = folder / place
         if not path.resolve().is_relative_to(folder.resolve()):
             raise UsageError(f"{folder / EXPERTS}: {name}: {place}: outside of this directory")

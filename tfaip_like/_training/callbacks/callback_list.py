@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tfaip_like._training.callbacks.keras_callbacks import KerasCallbacks
-from tfaip_like._utils.json_files import Json
+from tfaip_like._training.checkpointing.state_schema import CallbackState
 from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.params._base import qualified_name
 from tfaip_like.params._stateful import read_state
 from tfaip_like.settings._interval import Interval, parse_interval
 
 logger = logging.getLogger(__name__)
-
-CLASS, STATE = "class", "state"
 
 
 class CallbackList:
@@ -105,15 +103,15 @@ class CallbackList:
             except Exception as failure:
                 logger.warning("%s.on_exception: %s: %s", type(callback).__name__, type(failure).__name__, failure)
 
-    def state(self) -> list[Json]:
+    def state(self) -> list[CallbackState]:
         """Return the state of all callbacks for a checkpoint.
 
         Raises:
             CodeError: if a state cannot be written as JSON.
         """
-        return [{CLASS: qualified_name(type(callback)), STATE: read_state(callback)} for callback in self._callbacks]
+        return [CallbackState(qualified_name(type(callback)), read_state(callback)) for callback in self._callbacks]
 
-    def restore(self, saved: Sequence[Mapping[str, Any]]) -> None:
+    def restore(self, saved: Sequence[CallbackState]) -> None:
         """Restore the state of a checkpoint: that of the first callback of a class is for the first of this class.
 
         Args:
@@ -124,13 +122,13 @@ class CallbackList:
         remaining = list(saved)
         for callback in self._callbacks:
             name = qualified_name(type(callback))
-            match = next((entry for entry in remaining if entry[CLASS] == name), None)
+            match = next((entry for entry in remaining if entry.class_name == name), None)
             if match is not None:
                 remaining.remove(match)
-                self._call(callback, "load_state_dict", match[STATE])
+                self._call(callback, "load_state_dict", match.state)
         for entry in remaining:
-            if entry[STATE]:
-                logger.warning("callback %s was removed; its state in the checkpoint is dropped", entry[CLASS])
+            if entry.state:
+                logger.warning("callback %s was removed; its state in the checkpoint is dropped", entry.class_name)
 
     def _call(self, callback: object, hook: str, *args: Any) -> None:
         try:

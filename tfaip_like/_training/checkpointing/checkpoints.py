@@ -30,10 +30,12 @@ import numpy.typing as npt
 
 from tfaip_like._export.scenario_loading import load_scenario_file
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.checkpointing.state_schema import STATE_FORMAT, SavedState
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.file_formats import FileFormat, FormatVersionError
 from tfaip_like._utils.files import atomic_directory, check_links, recover_interrupted_writes
-from tfaip_like._utils.json_files import Json, read_json, read_json_object, write_json
-from tfaip_like._utils.typed_json import decode
+from tfaip_like._utils.json_files import Json
+from tfaip_like.params._files import PARAMS_FORMAT
 from tfaip_like.params._resources import resolve_resource_paths
 from tfaip_like.scenario import Scenario
 
@@ -53,6 +55,7 @@ NETWORK = "network"
 
 CHECKSUMMED_FILES: tuple[Literal["variables.npz", "state.json", "params.json"], ...] = (VARIABLES, STATE, PARAMS)
 Checksums = TypedDict("Checksums", {"variables.npz": str, "state.json": str, "params.json": str})
+CHECKSUMS_FORMAT = FileFormat("list of checksums", Checksums)
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 _NAME_PATTERN = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
@@ -87,9 +90,8 @@ class CheckpointData:
 
     arrays: Arrays
     """Variables by name (GROUP:NUMBER:PATH)."""
-    state: Mapping[str, Any]
-    """JSON values; see `SavedState`."""
-    params: Mapping[str, Json]
+    state: SavedState
+    params: dict[str, Json]
     """Parameters of the scenario."""
 
 
@@ -110,15 +112,26 @@ class Checkpoint:
         """Return its contents.
 
         Raises:
+            FormatVersionError: if another version of this package wrote it.
             UsageError: if it is incomplete or corrupt.
         """
-        expected = decode(Checksums, read_json(self.path / CHECKSUMS), str(self.path / CHECKSUMS))
-        # Read before the checksums are compared: a syntax error names its line.
-        state, params = read_json_object(self.path / STATE), read_json_object(self.path / PARAMS)
+        # Read before the checksums are compared: an invalid key or a syntax error is more precise.
+        try:
+            state, params = STATE_FORMAT.read(self.path / STATE), PARAMS_FORMAT.read(self.path / PARAMS)
+        except FormatVersionError:
+            self._compare_checksums()  # a corrupt file may look like one of another version
+            raise
+        try:
+            self._compare_checksums()
+        except FormatVersionError as error:  # unlike the state: corrupt
+            raise UsageError(str(error)) from error
+        return CheckpointData(read_arrays(self.path / VARIABLES), state, params)
+
+    def _compare_checksums(self) -> None:
+        expected = CHECKSUMS_FORMAT.read(self.path / CHECKSUMS)
         for name in CHECKSUMMED_FILES:
             if _compute_checksum(self.path / name) != expected[name]:
                 raise UsageError(f"{self.path / name}: checksum mismatch; the file is corrupt or was edited")
-        return CheckpointData(read_arrays(self.path / VARIABLES), state, params)
 
     @property
     def run_dir(self) -> OutputDir:
@@ -162,6 +175,7 @@ def load_latest_valid(checkpoint_dir: Path) -> tuple[Checkpoint, CheckpointData]
     Corrupt checkpoints are skipped with a warning.
 
     Raises:
+        FormatVersionError: if a newer version of this package wrote the latest.
         UsageError: if all of them are corrupt.
     """
     for removal_dir in checkpoint_dir.glob(f".epoch_*{REMOVAL_SUFFIX}"):
@@ -171,6 +185,8 @@ def load_latest_valid(checkpoint_dir: Path) -> tuple[Checkpoint, CheckpointData]
     for checkpoint in reversed(checkpoints):
         try:
             return checkpoint, checkpoint.read()
+        except FormatVersionError:
+            raise
         except UsageError as problem:
             logger.warning("%s; falling back to the previous checkpoint", problem)
     if checkpoints:
@@ -191,10 +207,10 @@ def write_checkpoint(checkpoint_dir: Path, position: Position, content: Checkpoi
     checkpoint = Checkpoint(checkpoint_dir / position.dir_name)
     with atomic_directory(checkpoint.path) as staging_dir:
         write_arrays(staging_dir / VARIABLES, content.arrays)
-        for name, values in ((STATE, content.state), (PARAMS, content.params)):
-            write_json(staging_dir / name, values, indent=1)
-        checksums = {name: _compute_checksum(staging_dir / name) for name in CHECKSUMMED_FILES}
-        write_json(staging_dir / CHECKSUMS, checksums, indent=1)
+        STATE_FORMAT.write(staging_dir / STATE, content.state, indent=1)
+        PARAMS_FORMAT.write(staging_dir / PARAMS, content.params, indent=1)
+        checksums: Checksums = {name: _compute_checksum(staging_dir / name) for name in CHECKSUMMED_FILES}  # type: ignore[assignment]
+        CHECKSUMS_FORMAT.write(staging_dir / CHECKSUMS, checksums, indent=1)
     return checkpoint
 
 

@@ -1,16 +1,22 @@
-"""Schema of a checkpoint's `state.json`: the training state that is not an array."""
+"""Schema of a checkpoint's `state.json`: the training state that is not an array.
+
+Raise the version of `STATE_FORMAT` and register a migration when a field is added, removed or redefined.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from tfaip_like._runs.run_files import decode_row
+from tfaip_like._utils.file_formats import FileFormat
 from tfaip_like._utils.json_files import Json
-from tfaip_like._utils.typed_json import AtLeast, Count, Seconds, decode
+from tfaip_like._utils.typed_json import AtLeast, Count, Seconds
+from tfaip_like.data._loader.streams import StreamState
 
 
-class SavedBatching(TypedDict):
+@dataclass(frozen=True)
+class Batching:
     """Settings that determine the samples of each step and the steps per execution."""
 
     steps_per_epoch: Annotated[int, AtLeast(1)]
@@ -18,32 +24,20 @@ class SavedBatching(TypedDict):
     accumulate: Count
     stacked: bool
     backend: str
+    """Steps per execution differ between backends."""
 
 
-class SavedStream(TypedDict):
-    """Position in an iterable-only source."""
-
-    counted: tuple[Count, Count, Count] | None
-    batch: Count
-    bookmark: tuple[Count, tuple[int, ...], Count]
-
-
-class SavedBestValue(TypedDict):
-    """Best value so far, and its place."""
+@dataclass(frozen=True)
+class BestValue:
+    """Best value so far, and its place; all None before the first."""
 
     value: float | None
     epoch: float | None
     step: Count | None
 
 
-class SavedBest(SavedBestValue):
-    """Best epoch so far, and the monitored metric."""
-
-    monitor: str
-    mode: Literal["min", "max"]
-
-
-class SavedElapsed(TypedDict):
+@dataclass(frozen=True)
+class ElapsedState:
     """Elapsed part of the run."""
 
     epochs: float
@@ -52,25 +46,20 @@ class SavedElapsed(TypedDict):
     """None if early stopping does not depend on time."""
 
 
-class SavedEarlyStop(TypedDict):
+@dataclass(frozen=True)
+class EarlyStoppingState:
     """State of early stopping."""
 
-    best: SavedBestValue
-    last_improvement: SavedBestValue
+    best: BestValue
+    last_improvement: BestValue
     failed_tests: Count
     improved: bool | None
-    updated_at: SavedElapsed
-    waiting_since: SavedElapsed
+    updated_at: ElapsedState
+    waiting_since: ElapsedState
 
 
-class SavedStop(TypedDict):
-    """Reason for early stopping, and the settings that led to it."""
-
-    reason: str | None
-    settings: dict[str, Json]
-
-
-class SavedPlateau(TypedDict):
+@dataclass(frozen=True)
+class PlateauState:
     """State of the learning-rate reduction on a plateau."""
 
     best: float
@@ -79,40 +68,68 @@ class SavedPlateau(TypedDict):
     factor: Annotated[float, AtLeast(0)]
 
 
-class SavedState(TypedDict):
-    """Contents of `state.json`."""
+@dataclass(frozen=True)
+class SelectionState:
+    """State of model selection."""
 
-    batching: SavedBatching
-    stream: NotRequired[SavedStream | None]
-    at_once: Count
+    monitor: str
+    mode: Literal["min", "max"]
+    best: BestValue
+    early_stopping: EarlyStoppingState
+    stop_reason: str | None
+    """Reason for early stopping."""
+    stop_settings: dict[str, Json]
+    """Settings of early stopping that led to it."""
+    plateau: PlateauState | None
+    best_checkpoints: dict[str, float]
+    """Epoch of each of the best checkpoints by its name."""
+
+
+@dataclass(frozen=True)
+class CallbackState:
+    """State of a callback."""
+
+    class_name: str
+    """Class as `module:Class`."""
+    state: Any
+    """Result of `state_dict`, as JSON values."""
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """Contents of `state.json`; the position is in the name of the checkpoint."""
+
+    batching: Batching
+    stream: StreamState | None
+    """Position in an iterable-only source."""
+    steps_per_execution: Count
     schedule_begin: Seconds
+    """Epoch at which the learning-rate schedule starts."""
     schedule_offset: int
     seconds: Seconds
+    """Duration of all completed steps of the run."""
     waited: Seconds
+    """Seconds spent waiting for data since the last evaluation."""
     evaluated_step: Count
+    """Step of the current epoch at its last evaluation."""
     evaluated_seconds: Seconds
+    """Value of `seconds` at the last evaluation."""
     metrics: dict[str, float] | None
+    """Training metrics of the epoch so far, if an evaluation is next."""
     history: list[dict[str, float]]
-    best: SavedBest
-    early_stop: SavedEarlyStop
-    stop: SavedStop
-    plateau: SavedPlateau | None
-    best_checkpoints: dict[str, float]
-    callbacks: list[dict[str, Any]]
+    selection: SelectionState
+    callbacks: list[CallbackState]
     logged: dict[str, float]
+    """Values that callbacks have logged since the last evaluation."""
+
+    def __post_init__(self) -> None:
+        rows = [decode_row(dict(row), f"history.{number}") for number, row in enumerate(self.history)]
+        object.__setattr__(self, "history", rows)
 
 
-def decode_state(values: Mapping[str, Any], where: str) -> SavedState:
-    """Convert the contents of `state.json` into their types.
-
-    Args:
-        values: JSON values.
-        where: name of the file, for messages.
-
-    Raises:
-        UsageError: if a value is invalid; names the key.
-    """
-    state = decode(SavedState, dict(values), where)
-    for number, row in enumerate(state["history"]):
-        decode_row(dict(row), f"{where}: history.{number}")
-    return state
+STATE_FORMAT = FileFormat(
+    "checkpoint",
+    SavedState,
+    advice="Resume with the version of tfaip_like that wrote it (run.json: versions), or start a new run from its "
+    "weights with --warmstart.model.",
+)

@@ -15,8 +15,9 @@ from typing import Any
 
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import format_json, write_json
-from tfaip_like._utils.typed_json import Count, read_typed_json
+from tfaip_like._utils.file_formats import FileFormat
+from tfaip_like._utils.json_files import format_json
+from tfaip_like._utils.typed_json import Count
 from tfaip_like.loggers import Logger, ParamValue
 from tfaip_like.params._base import field_types
 
@@ -48,6 +49,9 @@ class _Contents:
     loggers: list[LoggerRecord] = field(default_factory=list)
 
 
+LOGGERS_FORMAT = FileFormat("loggers.json", _Contents)
+
+
 class LoggedRuns:
     """Records of all loggers of a run; threads may change them.
 
@@ -65,7 +69,7 @@ class LoggedRuns:
         if self._output_dir is None or not self._output_dir.loggers.exists():
             return []
         try:
-            return read_typed_json(_Contents, self._output_dir.loggers).loggers
+            return LOGGERS_FORMAT.read(self._output_dir.loggers).loggers
         except UsageError as problem:
             logger.warning("%s; loggers begin new runs", problem)
             return []
@@ -97,4 +101,4 @@ class LoggedRuns:
         with self._lock:
             self._records[number] = dataclasses.replace(self._records[number], **changes)
             if self._output_dir is not None:
-                write_json(self._output_dir.loggers, dataclasses.asdict(_Contents(self._records)))
+                LOGGERS_FORMAT.write(self._output_dir.loggers, _Contents(self._records))

@@ -6,10 +6,11 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS
 from tfaip_like._runs.run_files import as_row_epoch, format_row_place
+from tfaip_like._training.checkpointing.state_schema import BestValue
 from tfaip_like._user_code.code_errors import CodeError, Frame, attribute_frame
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.modeling._model import Model
@@ -58,9 +59,13 @@ class BestTracker:
             return self
         return replace(self, value=value, epoch=as_row_epoch(elapsed.epochs), step=elapsed.steps)
 
-    def state(self) -> dict[str, Any]:
-        """Return the fields that change as JSON values; `dataclasses.replace` restores them."""
-        return {"value": self.value, "epoch": self.epoch, "step": self.step}
+    def state(self) -> BestValue:
+        """Return the state for `restored`."""
+        return BestValue(self.value, self.epoch, self.step)
+
+    def restored(self, state: BestValue) -> BestTracker:
+        """Return the tracker with a state that `state` returned."""
+        return replace(self, value=state.value, epoch=state.epoch, step=state.step)
 
     def check_monitor_exists(
         self,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import Literal
 
+from tfaip_like._training.checkpointing.state_schema import EarlyStoppingState, ElapsedState
 from tfaip_like._training.selection.best_tracker import BestTracker
 from tfaip_like._utils.errors import pluralize
 from tfaip_like.settings import EarlyStopping
@@ -62,38 +61,38 @@ class EarlyStopper:
             return self._format_no_improvement()
         return None
 
-    def state(self) -> dict[str, Any]:
-        """Return the state for `restore`, as JSON values."""
-        return {
-            "best": self.best.state(),
-            "last_improvement": self.last_improvement.state(),
-            "failed_tests": self.failed_tests,
-            "improved": self.improved,
-            "updated_at": self._to_json(self.updated_at),
-            "waiting_since": self._to_json(self.waiting_since),
-        }
+    def state(self) -> EarlyStoppingState:
+        """Return the state for `restore`."""
+        return EarlyStoppingState(
+            best=self.best.state(),
+            last_improvement=self.last_improvement.state(),
+            failed_tests=self.failed_tests,
+            improved=self.improved,
+            updated_at=self._save_elapsed(self.updated_at),
+            waiting_since=self._save_elapsed(self.waiting_since),
+        )
 
-    def _to_json(self, elapsed: Elapsed) -> dict[str, Any]:
+    def _save_elapsed(self, elapsed: Elapsed) -> ElapsedState:
         """Return an elapsed part without its seconds unless they are used, since they differ between equal runs."""
         settings = self.settings
         times = (settings.n_to_go, settings.start_from, settings.frequency or 0)
         uses_time = any(parse_interval(value).seconds for value in times)
-        return {**asdict(elapsed), **({} if uses_time else {"seconds": None})}
+        return ElapsedState(elapsed.epochs, elapsed.steps, elapsed.seconds if uses_time else None)
 
-    def restore(self, state: Mapping[str, Any], now: Elapsed) -> None:
+    def restore(self, state: EarlyStoppingState, now: Elapsed) -> None:
         """Restore a state.
 
         Args:
             state: what `state` returned.
             now: completed part of the run, whose seconds replace missing ones.
         """
-        self.best = replace(self.best, **state["best"])
-        self.last_improvement = replace(self.last_improvement, **state["last_improvement"])
-        self.failed_tests = state["failed_tests"]
-        self.improved = state["improved"]
+        self.best = self.best.restored(state.best)
+        self.last_improvement = self.last_improvement.restored(state.last_improvement)
+        self.failed_tests = state.failed_tests
+        self.improved = state.improved
         self.updated_at, self.waiting_since = (
-            Elapsed(**{**saved, "seconds": now.seconds if saved["seconds"] is None else saved["seconds"]})
-            for saved in (state["updated_at"], state["waiting_since"])
+            Elapsed(saved.epochs, saved.steps, now.seconds if saved.seconds is None else saved.seconds)
+            for saved in (state.updated_at, state.waiting_since)
         )
 
     def _update_best(self, elapsed: Elapsed, value: float) -> None:

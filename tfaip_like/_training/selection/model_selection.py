@@ -8,7 +8,6 @@ import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -16,6 +15,7 @@ from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import Run
 from tfaip_like._runs.run_files import as_row_epoch, format_row_place
 from tfaip_like._training.checkpointing.checkpoints import Position
+from tfaip_like._training.checkpointing.state_schema import SelectionState
 from tfaip_like._training.selection.best_checkpoints import BestCheckpoints, RankedCheckpoint
 from tfaip_like._training.selection.best_tracker import BestTracker, make_best_tracker
 from tfaip_like._training.selection.early_stopping import EarlyStopper
@@ -157,19 +157,22 @@ class ModelSelection:
     def _updated_best(self, elapsed: Elapsed, value: float | None) -> BestTracker:
         return self.best if value is None else self.best.updated(elapsed, value)
 
-    def state(self) -> dict[str, Any]:
-        """Return the state for a checkpoint, as JSON values."""
-        return {
-            "best": {"monitor": self.best.monitor, "mode": self.best.mode, **self.best.state()},
-            "early_stop": self.early_stop.state(),
-            "stop": {"reason": self.stop_reason, "settings": self.scenario.early_stopping.to_dict()},
-            "plateau": self.plateau.state() if self.plateau is not None else None,
-            "best_checkpoints": self.best_checkpoints.state(),
-        }
+    def state(self) -> SelectionState:
+        """Return the state for a checkpoint."""
+        return SelectionState(
+            monitor=self.best.monitor,
+            mode=self.best.mode,
+            best=self.best.state(),
+            early_stopping=self.early_stop.state(),
+            stop_reason=self.stop_reason,
+            stop_settings=self.scenario.early_stopping.to_dict(),
+            plateau=self.plateau.state() if self.plateau is not None else None,
+            best_checkpoints=self.best_checkpoints.state(),
+        )
 
     def restore(
         self,
-        saved_state: Mapping[str, Any],
+        saved: SelectionState,
         best_on_disk: Mapping[str, float],
         now: Elapsed,
         reset_best: bool,
@@ -178,30 +181,29 @@ class ModelSelection:
         """Restore the state of a checkpoint.
 
         Args:
-            saved_state: state that `state` returned.
+            saved: state that `state` returned.
             best_on_disk: metrics of best/, which may be of a later epoch than the checkpoint and must not get worse;
                 empty if there is none, or if it belongs to an abandoned epoch.
             now: completed part of the run.
             reset_best: drop the best value so far.
             reset_lr: drop the learning-rate reduction of a plateau.
         """
-        saved_best = saved_state["best"]
-        has_new_monitor = (saved_best["monitor"], saved_best["mode"]) != (self.best.monitor, self.best.mode)
-        if self.plateau is not None and (saved_state["plateau"] is None or reset_lr):
-            self.plateau.reset()
-        elif self.plateau is not None:
-            self.plateau.restore(saved_state["plateau"], has_new_monitor)
+        has_new_monitor = (saved.monitor, saved.mode) != (self.best.monitor, self.best.mode)
+        if self.plateau is not None:
+            if saved.plateau is None or reset_lr:
+                self.plateau.reset()
+            else:
+                self.plateau.restore(saved.plateau, has_new_monitor)
         if has_new_monitor:
             logger.warning("monitor changed to %s; the best epoch is reset", self.best.monitor)
         elif not reset_best:
-            values = {name: saved_best[name] for name in self.best.state()}
-            self.best = dataclasses.replace(self.best, **values)
+            self.best = self.best.restored(saved.best)
             if self.best.monitor in best_on_disk:
                 later = Elapsed(best_on_disk["epoch"], int(best_on_disk.get("step", 0)))
                 self.best = self.best.updated(later, best_on_disk[self.best.monitor])
-            self.early_stop.restore(saved_state["early_stop"], now)
-            if saved_state["stop"]["settings"] == self.scenario.early_stopping.to_dict():
-                self.stop_reason = saved_state["stop"]["reason"]
+            self.early_stop.restore(saved.early_stopping, now)
+            if saved.stop_settings == self.scenario.early_stopping.to_dict():
+                self.stop_reason = saved.stop_reason
 
     def clear_best(self) -> None:
         """Forget the best epoch, because its model is lost; the next epoch becomes the best."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any, Literal
 
+from tfaip_like._training.checkpointing.state_schema import PlateauState
 from tfaip_like.schedules import ReduceOnPlateau
 
 logger = logging.getLogger(__name__)
@@ -49,22 +49,21 @@ class PlateauController:
             self.optimizer.rate_factor.assign(factor)
             logger.info("plateau: reduced the learning rate to %.4g", factor * self.schedule.lr)
 
-    def state(self) -> dict[str, float]:
-        """Return the state for `restore`, as JSON values; with the factor, which a fresh optimizer loses."""
-        factor = float(self.optimizer.rate_factor)
-        return {"best": self.best, "waited": self.waited, "cooling": self.cooling, "factor": factor}
+    def state(self) -> PlateauState:
+        """Return the state for `restore`, with the factor, which a fresh optimizer loses."""
+        return PlateauState(self.best, self.waited, self.cooling, factor=float(self.optimizer.rate_factor))
 
-    def restore(self, state: Mapping[str, float], reset_best: bool) -> None:
+    def restore(self, state: PlateauState, reset_best: bool) -> None:
         """Restore a state that `state` returned.
 
         Args:
-            state: JSON values.
+            state: state to restore.
             reset_best: drop the best value, because another metric is monitored now.
         """
-        self.optimizer.rate_factor.assign(state["factor"])
-        self.cooling = int(state["cooling"])
+        self.optimizer.rate_factor.assign(state.factor)
+        self.cooling = state.cooling
         if not reset_best:
-            self.best, self.waited = state["best"], int(state["waited"])
+            self.best, self.waited = state.best, state.waited
 
     def reset(self) -> None:
         """Restore the full learning rate."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from tfaip_like._utils.errors import UsageError
@@ -22,7 +22,7 @@ from tfaip_like.data._loader.preparation import Preparation
 from tfaip_like.data._loader.producer import BatchProducer
 from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._loader.sampler import BucketBatchSampler, FixedSizeBatchSampler
-from tfaip_like.data._loader.streams import Bookmark, BookmarkedBatch
+from tfaip_like.data._loader.streams import Bookmark, BookmarkedBatch, StreamState
 from tfaip_like.data._sample import Mode
 from tfaip_like.data._settings import LoaderSettings
 from tfaip_like.data._workers.background import call_in_thread
@@ -153,15 +153,15 @@ class DataLoader:
 
     # Resuming.
 
-    def stream_state(self, step: int) -> dict[str, Any] | None:
-        """Return the state to store in a checkpoint before a training step, as JSON values; None if there is none."""
+    def stream_state(self, step: int) -> StreamState | None:
+        """Return the state to store in a checkpoint before a training step; None if there is none."""
         if self.stream is None:
             return None
         number, bookmark = self.stream.bookmark(step * self.accumulate)
-        pass_counts = self.pass_counts and [self.pass_counts.raw, self.pass_counts.samples, self.pass_counts.batches]
-        return {"counted": pass_counts, "batch": number, "bookmark": bookmark.to_json()}
+        counts = self.pass_counts
+        return StreamState((counts.raw, counts.samples, counts.batches) if counts else None, number, bookmark)
 
-    def seek(self, step: int, state: Mapping[str, Any] | None, is_same: bool) -> None:
+    def seek(self, step: int, state: StreamState | None, is_same: bool) -> None:
         """Continue at a training step without processing the samples before it.
 
         Args:
@@ -172,9 +172,9 @@ class DataLoader:
         if self.stream is None:
             return
         if state is not None and is_same:
-            self.stream.keep(state["batch"], Bookmark.from_json(state["bookmark"]))
+            self.stream.keep(state.batch, state.bookmark)
             return
-        done = Bookmark.from_json(state["bookmark"]).data_pass if state is not None else step // self.steps_per_epoch
+        done = state.bookmark.data_pass if state is not None else step // self.steps_per_epoch
         logger.info("data settings changed: resuming at the start of the next pass over the samples")
         self.stream.keep(step * self.accumulate, Bookmark(done + 1))
 

@@ -11,16 +11,17 @@ import bisect
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, Self, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.typed_json import Count
 from tfaip_like.data._loader.batching import BadSample, Batch
 from tfaip_like.data._loader.dropped_samples import DroppedSample
 from tfaip_like.data._loader.group_chain import GroupChain
@@ -53,21 +54,22 @@ MAX_BOOKMARKS = 4096
 class Bookmark:
     """Start of a batch in a stream."""
 
-    data_pass: int = 0
+    data_pass: Count = 0
     position: GroupPosition = FIRST_POSITION
     """Position of the first group of the block."""
-    taken: int = 0
+    taken: Count = 0
     """Number of samples of the block before the batch; with length buckets, number of batches."""
 
-    def to_json(self) -> list[Any]:
-        """Convert to JSON values."""
-        return [self.data_pass, list(self.position), self.taken]
 
-    @classmethod
-    def from_json(cls, values: Sequence[Any]) -> Self:
-        """Build a bookmark from the result of `to_json`."""
-        data_pass, position, taken = values
-        return cls(data_pass, tuple(position), taken)
+@dataclass(frozen=True)
+class StreamState:
+    """Position of a training in a stream; part of its checkpoints."""
+
+    pass_counts: tuple[Count, Count, Count] | None
+    """Numbers of source samples, processed samples and batches of a pass; None if they are not counted."""
+    batch: Count
+    """Number of the batch at the bookmark."""
+    bookmark: Bookmark
 
 
 @dataclass

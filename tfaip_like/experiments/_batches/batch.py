@@ -16,7 +16,6 @@ BATCH/
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import os
 from collections import Counter
@@ -31,9 +30,9 @@ from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._user_code.trust import find_code_files
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.escaping import is_printable
-from tfaip_like._utils.json_files import write_json
+from tfaip_like._utils.file_formats import FileFormat
 from tfaip_like._utils.locks import inheritable_lock, is_locked
-from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
+from tfaip_like._utils.typed_json import AtLeast, Count
 from tfaip_like.params._formatting import format_flag_words
 
 RANDOM_SEED_FLAG = "trainer.random_seed"
@@ -101,6 +100,9 @@ class BatchIndex:
     separate task per run."""
     git_commit: str | None = None
     command: Sequence[str] = ()
+
+
+INDEX_FORMAT = FileFormat("batch.json", BatchIndex)
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class Batch:
         if not os.path.lexists(self.index_file):
             what = "not a batch (missing batch.json)" if self.path.exists() else "no such directory"
             raise UsageError(f"{self.path}: {what}; create a batch with `experiments generate PLAN`")
-        index = read_typed_json(BatchIndex, self.index_file)
+        index = INDEX_FORMAT.read(self.index_file)
         names = Counter(run.name for run in index.runs)
         for name, count in names.items():
             if count > 1:
@@ -196,7 +198,7 @@ class Batch:
 
     def write_index(self, index: BatchIndex) -> None:
         """Replace `batch.json`."""
-        write_json(self.index_file, dataclasses.asdict(index), indent=1)
+        INDEX_FORMAT.write(self.index_file, index, indent=1)
 
 
 def _is_valid_file_name(name: str) -> bool:

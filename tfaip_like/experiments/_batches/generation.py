@@ -33,6 +33,7 @@ from tfaip_like.experiments._plans.resolution import ResolvedRun, Resolver, load
 from tfaip_like.experiments._plans.run_names import make_base_name, make_unique_names
 from tfaip_like.experiments._update import add_code_snapshot, load_current_scenario
 from tfaip_like.params._base import qualified_name
+from tfaip_like.params._files import PARAMS_FORMAT
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class PreparedRun:
 
     def text(self) -> str:
         """Return the contents of its parameter file."""
-        return format_json(self.params.to_dict(), indent=1) + "\n"
+        return format_json(PARAMS_FORMAT.encode(self.params.to_dict()), indent=1) + "\n"
 
 
 def generate(

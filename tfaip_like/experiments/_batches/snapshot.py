@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import logging
 import shutil
@@ -13,11 +12,10 @@ from pathlib import Path
 from types import ModuleType
 
 from tfaip_like._runs.batch_layout import BATCH_INDEX
-from tfaip_like._runs.git import GIT_STATE_FILENAME, GitState, class_source_path, read_git_state
+from tfaip_like._runs.git import GIT_STATE_FILENAME, GIT_STATE_FORMAT, GitState, class_source_path, read_git_state
 from tfaip_like._runs.output_dir import RUN
 from tfaip_like._utils.code_origin import is_user_file
 from tfaip_like._utils.errors import UsageError, truncate_list
-from tfaip_like._utils.json_files import write_json
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -52,7 +50,7 @@ def copy_code(scenario: type[Scenario], target: Path) -> GitState:
         logger.warning("large files not copied with the code: %s", paths)
     scenario_file = class_source_path(scenario)
     state = read_git_state(scenario_file) if scenario_file else GitState()
-    write_json(target / GIT_STATE_FILENAME, dataclasses.asdict(state), indent=None)
+    GIT_STATE_FORMAT.write(target / GIT_STATE_FILENAME, state, indent=None)
     return state
 
 

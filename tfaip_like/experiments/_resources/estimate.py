@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
+from tfaip_like._utils.file_formats import FileFormat
 from tfaip_like._utils.interruption import graceful_shutdown_signals
-from tfaip_like._utils.json_files import write_json
-from tfaip_like._utils.typed_json import read_typed_json
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
 from tfaip_like.experiments._resources.calibration import (
     Calibration,
@@ -119,6 +117,9 @@ class _StoredCalibrations:
     calibrations: tuple[Calibration, ...] = ()
 
 
+CALIBRATIONS_FORMAT = FileFormat("calibrations.json", _StoredCalibrations)
+
+
 def read_calibrations(batch: Batch) -> list[Calibration]:
     """Return the calibrations that are stored in a batch.
 
@@ -129,7 +130,7 @@ def read_calibrations(batch: Batch) -> list[Calibration]:
     if not os.path.lexists(file):
         return []
     try:
-        return list(read_typed_json(_StoredCalibrations, file).calibrations)
+        return list(CALIBRATIONS_FORMAT.read(file).calibrations)
     except UsageError as error:
         raise UsageError(f"{error}\nDelete this file to calibrate the runs again.") from error
 
@@ -139,7 +140,7 @@ def remove_calibrations(batch: Batch, configurations: Collection[str]) -> None:
     kept = read_calibrations(batch)
     left = tuple(one for one in kept if configuration_from_setup_key(one.setup) not in configurations)
     if len(left) < len(kept):
-        write_json(_calibrations_path(batch), dataclasses.asdict(_StoredCalibrations(left)))
+        CALIBRATIONS_FORMAT.write(_calibrations_path(batch), _StoredCalibrations(left))
 
 
 def _calibrations_path(batch: Batch) -> Path:
@@ -183,7 +184,7 @@ def calibrate_missing(
     with graceful_shutdown_signals() as interrupt:
         for run in choose_runs_to_calibrate(runs, kept)[:max_count]:
             kept.append(calibrate(batch, run, interrupt.check))
-            write_json(_calibrations_path(batch), dataclasses.asdict(_StoredCalibrations(tuple(kept))))
+            CALIBRATIONS_FORMAT.write(_calibrations_path(batch), _StoredCalibrations(tuple(kept)))
     return kept
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 from collections.abc import Mapping
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import Json, write_json
+from tfaip_like._utils.file_formats import FileFormat
+from tfaip_like._utils.json_files import Json
 from tfaip_like._utils.locks import is_locked
-from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
+from tfaip_like._utils.typed_json import AtLeast, Count
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._submit import SubmitOptions
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file
@@ -45,7 +45,10 @@ class SearchSettings:
     def write(self, batch: Batch) -> None:
         """Store the settings in a batch."""
         search_dir(batch).mkdir(exist_ok=True)
-        write_json(search_dir(batch) / SETTINGS_FILENAME, dataclasses.asdict(self))
+        SETTINGS_FORMAT.write(search_dir(batch) / SETTINGS_FILENAME, self)
+
+
+SETTINGS_FORMAT = FileFormat("search.json", SearchSettings)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def read_search_settings(batch: Batch) -> SearchSettings:
     """
     if not is_search(batch):
         raise UsageError(f"{batch.path}: not a search; start one with `experiments search PLAN`")
-    return read_typed_json(SearchSettings, search_dir(batch) / SETTINGS_FILENAME)
+    return SETTINGS_FORMAT.read(search_dir(batch) / SETTINGS_FILENAME)
 
 
 def read_submit_options(batch: Batch, settings: SearchSettings) -> SubmitOptions:

@@ -7,7 +7,6 @@ of the run inherits the lock, which the system releases when that process ends.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import shutil
@@ -23,11 +22,11 @@ from pathlib import Path
 from typing import Annotated
 
 from tfaip_like._runs.reader import Run
+from tfaip_like._utils.file_formats import FileFormat
 from tfaip_like._utils.files import is_disk_full_error
-from tfaip_like._utils.json_files import write_json
 from tfaip_like._utils.locks import is_locked, lock_descriptor
 from tfaip_like._utils.processes import ActiveTimer, is_suspended
-from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
+from tfaip_like._utils.typed_json import AtLeast, Count
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments.launchers._tickets import Ticket, read_local_tickets, write_ticket
 
@@ -52,7 +51,10 @@ class QueueSettings:
 
     def write(self, batch: Batch) -> None:
         """Write the settings of a batch; a running scheduler picks them up."""
-        write_json(_settings_path(batch), dataclasses.asdict(self), indent=None)
+        SETTINGS_FORMAT.write(_settings_path(batch), self, indent=None)
+
+
+SETTINGS_FORMAT = FileFormat("settings of a queue", QueueSettings)
 
 
 def start_scheduler(batch: Batch) -> None:
@@ -248,7 +250,7 @@ def _try_lock(path: Path) -> int | None:
 
 def _read_settings(batch: Batch) -> QueueSettings:
     file = _settings_path(batch)
-    return read_typed_json(QueueSettings, file) if os.path.lexists(file) else QueueSettings()
+    return SETTINGS_FORMAT.read(file) if os.path.lexists(file) else QueueSettings()
 
 
 def _settings_path(batch: Batch) -> Path:

@@ -14,7 +14,6 @@ have it, `job` contains `NO_ARRAY_JOB`: a job that starts later finds that it do
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
 import os
 import re
@@ -25,9 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.file_formats import FileFormat
 from tfaip_like._utils.files import atomic_write_text, fsync_directory
-from tfaip_like._utils.json_files import Json, read_text, short_json, write_json
-from tfaip_like._utils.typed_json import Seconds, read_typed_json
+from tfaip_like._utils.json_files import Json, read_text, short_json
+from tfaip_like._utils.typed_json import Seconds
 from tfaip_like.experiments._batches.batch import Batch
 
 NO_ARRAY_JOB = "none"
@@ -59,6 +59,9 @@ class SubmissionRecord:
             self.task_id.format(job="1", task=0)
         except (ValueError, LookupError, AttributeError):
             raise ValueError(f"task_id: expected a format of {{job}} and {{task}}, got {self.task_id!r}") from None
+
+
+RECORD_FORMAT = FileFormat("submission", SubmissionRecord)
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def record_submission(
         task_id=task_id,
         user=_user_name(),
     )
-    write_json(folder / RECORD_FILENAME, dataclasses.asdict(record))
+    RECORD_FORMAT.write(folder / RECORD_FILENAME, record)
     for parent in (folder.parent, batch.queue_dir):
         fsync_directory(parent)
     return Submission(folder, record)
@@ -202,7 +205,7 @@ def read_submissions(batch: Batch) -> list[Submission]:
         if not os.path.lexists(record):  # the submitting process was killed
             continue
         try:
-            submissions.append(Submission(folder, read_typed_json(SubmissionRecord, record)))
+            submissions.append(Submission(folder, RECORD_FORMAT.read(record)))
         except UsageError as error:
             raise UsageError(f"{error}\nDelete {folder} to mark its runs as not submitted.") from error
     return submissions

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import Json, write_json
-from tfaip_like._utils.typed_json import Count, Seconds, read_typed_json
+from tfaip_like._utils.file_formats import FileFormat
+from tfaip_like._utils.json_files import Json
+from tfaip_like._utils.typed_json import Count, Seconds
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments.launchers._submissions import NO_ARRAY_JOB, Submission, read_submissions
 
@@ -59,6 +60,9 @@ class Ticket:
         return dataclasses.replace(self, **changes)
 
 
+TICKET_FORMAT = FileFormat("ticket", Ticket)
+
+
 def make_ticket() -> Ticket:
     """Return the ticket of a run that is submitted to the local queue now."""
     return Ticket("waiting", submitted=time.time())
@@ -93,7 +97,7 @@ def read_local_tickets(batch: Batch) -> dict[str, Ticket]:
     tickets = {}
     for path in batch.queue_dir.glob("*.json"):
         try:
-            ticket = read_typed_json(Ticket, path)
+            ticket = TICKET_FORMAT.read(path)
             tickets[path.stem] = ticket.replace(cancelled=ticket.cancelled or path.stem in cancelled)
         except UsageError as error:
             if not os.path.lexists(path):  # removed in the meantime
@@ -116,7 +120,7 @@ def iter_cluster_tickets(submission: Submission) -> Iterator[tuple[str, Ticket]]
 
 def write_ticket(batch: Batch, name: str, ticket: Ticket) -> None:
     """Write the ticket of a run of the local queue; the caller holds `batch.lock()`."""
-    write_json(batch.queue_dir / f"{name}.json", dataclasses.asdict(ticket), indent=None)
+    TICKET_FORMAT.write(batch.queue_dir / f"{name}.json", ticket, indent=None)
 
 
 def cancel_marker_path(batch: Batch, name: str) -> Path:
