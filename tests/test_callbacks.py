@@ -30,7 +30,7 @@ from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.data._loader.loader_factory import open_training
 from tfaip_like.modeling._network import build_networks, reset_keras
-from tfaip_like.settings import Resume
+from tfaip_like.settings import EarlyStopping, Resume
 
 STEPS_PER_EPOCH = 12
 Metrics = Mapping[str, float]
@@ -188,6 +188,42 @@ class Reserved(Callback):
 def test_a_name_of_the_trainer_cannot_be_logged(name: str) -> None:
     with pytest.raises(UsageError, match=f"log: '{name}' is logged by the trainer; choose another name"):
         train(small(callbacks=[Reserved(name=name)]))
+
+
+class Falling(Callback):
+    """Logs a value that falls with each call of a hook."""
+
+    hook: str = "on_validation_end"
+    """The hook."""
+
+    def on_validation_end(self, run: RunContext, metrics: Metrics, summaries: Any) -> None:
+        if self.hook == "on_validation_end":
+            run.log("falling", -run.step)
+
+    def on_epoch_end(self, run: RunContext, metrics: Metrics) -> None:
+        if self.hook == "on_epoch_end":
+            run.log("falling", -run.step)
+
+
+def test_a_logged_value_selects_the_best_epoch() -> None:
+    monitor = EarlyStopping(monitor="falling", mode="max", n_to_go=1)
+    result = train(small(callbacks=[Falling()], early_stopping=monitor, trainer={"sanity_check": False}))
+    assert (result.best_epoch, result.best_value) == (1, -12.0)
+    assert result.stopped_early == "falling did not improve in 1 check (best: epoch 1)"
+
+
+def test_a_value_that_is_logged_after_the_selection_cannot_be_monitored() -> None:
+    monitor = EarlyStopping(monitor="falling", mode="max")
+    with pytest.raises(UsageError, match=r"monitor falling: logged in `on_epoch_end`, after the best .*on_step_end"):
+        train(small(callbacks=[Falling(hook="on_epoch_end")], early_stopping=monitor, trainer={"sanity_check": False}))
+
+
+def test_a_value_that_is_never_logged_gives_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = EarlyStopping(monitor="fallling", mode="max")
+    train(small(callbacks=[Falling()], early_stopping=monitor, trainer={"epochs": 1, "sanity_check": False}))
+    assert "monitor fallling: unknown metric; available: loss" in caplog.text
+    assert "no callback has logged it yet" in caplog.text
+    assert "no best epoch and no best/: fallling was never logged" in caplog.text
 
 
 class Arrays(Callback):

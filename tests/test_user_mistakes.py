@@ -394,7 +394,7 @@ MISTAKES = {
     ),
     "boundaries in different units, not in order": Mistake(
         flags="--learning_rate PiecewiseConstant --learning_rate.boundaries 50 3steps --learning_rate.factors 0.5 0.1",
-        says="--learning_rate.boundaries 50.0 3steps: must be increasing; an epoch has",
+        says="--learning_rate.boundaries 50.0 3steps: must be increasing; an epoch has 2 steps",
         needs_keras=True,
     ),
     "fewer than no best checkpoints": Mistake(
