@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.lav import LavValidation
@@ -47,7 +48,7 @@ class Validations:
         is_epoch_end = state.is_epoch_complete
         is_last = is_last or (is_epoch_end and state.epoch + 1 >= self.trainer.epochs)
         due: list[Validation | LavValidation] = []
-        if self.validation is not None and (is_last or _is_due(self.trainer.val_interval, state)):
+        if self.validation is not None and (is_last or _is_due(self._intervals[self.validation.prefix], state)):
             due.append(self.validation)
         if self.lavs and (is_last or (is_epoch_end and state.epoch == 0) or _is_due(self.trainer.lav_interval, state)):
             due += self.lavs.values()
@@ -77,12 +78,12 @@ class Validations:
             counts[prefix] += is_lav and before < steps_per_epoch < end and steps_per_epoch % every > 0
         return counts
 
-    @property
+    @cached_property
     def depend_on_time(self) -> bool:
         """Return whether some are due at a time, which makes their steps depend on the speed of the machine."""
         return any(interval.seconds for interval in self._intervals.values())
 
-    @property
+    @cached_property
     def _intervals(self) -> Mapping[str, Interval]:
         """Return the interval of each validation, by prefix."""
         intervals = {self.validation.prefix: self.trainer.val_interval} if self.validation is not None else {}
