@@ -27,7 +27,8 @@ from tfaip_like._training.progress import Progress
 from tfaip_like._training.recorder import EpochRecorder
 from tfaip_like._training.resume import ResumeState
 from tfaip_like._training.selection.model_selection import ModelSelection
-from tfaip_like._training.steps.compilation import choose_steps_per_execution, compile_train_step
+from tfaip_like._training.steps.compilation import choose_steps_per_execution
+from tfaip_like._training.steps.train_step import compile_train_step
 from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.examples import ExamplePrinter

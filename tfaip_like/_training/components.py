@@ -16,8 +16,7 @@ from tfaip_like._training.feed import TrainingFeed
 from tfaip_like._training.progress import Progress
 from tfaip_like._training.recorder import EpochRecorder
 from tfaip_like._training.selection.model_selection import ModelSelection
-from tfaip_like._training.steps.compilation import compile_train_step
-from tfaip_like._training.steps.train_step import TrainStep
+from tfaip_like._training.steps.train_step import TrainStep, compile_train_step
 from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.validations import Validations

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
 
 import keras
 
-from tfaip_like._training.steps.train_step import TrainStep
 from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._loader.batching import Batch
@@ -25,45 +23,20 @@ TRAIN_TO_PREDICT_COST_RATIO = 3
 """Cost of a training step in predictions: one forward and two backward passes."""
 
 
-def compile_train_step(
-    model: TrainingModel,
-    optimizer: keras.optimizers.Optimizer,
-    trainer: Trainer,
-    loader: DataLoader,
-    example: Batch,
-    devices: Sequence[str] = (),
-) -> TrainStep:
-    """Compile the training model, and return the training step of the backend.
+def compile_model(
+    model: TrainingModel, optimizer: keras.optimizers.Optimizer, trainer: Trainer, loader: DataLoader
+) -> None:
+    """Compile the training model for the backend.
 
     Args:
         model: training model.
         optimizer: optimizer, already built.
-        trainer: its `jit_compile`, `force_eager` and `on_nan` apply.
+        trainer: its `jit_compile` and `force_eager` apply.
         loader: training loader.
-        example: its first batch.
-        devices: names of the devices that share each batch (TensorFlow).
 
     Raises:
         UsageError: if `jit_compile` is requested but not supported, or no loss depends on any weight.
     """
-    _compile_model(model, optimizer, trainer, loader)
-    backend = keras.backend.backend()
-    if backend == "jax":
-        from tfaip_like._training.steps.jax_step import JaxTrainStep
-
-        return JaxTrainStep(model, to_model_inputs(example))
-    if backend == "torch":
-        from tfaip_like._training.steps.torch_step import TorchTrainStep
-
-        return TorchTrainStep(model)
-    from tfaip_like._training.steps.tensorflow_step import TensorFlowTrainStep
-
-    return TensorFlowTrainStep(model, loader.yields_stacked_steps, loader.accumulate, trainer.on_nan, devices)
-
-
-def _compile_model(
-    model: TrainingModel, optimizer: keras.optimizers.Optimizer, trainer: Trainer, loader: DataLoader
-) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras only warns and disables XLA; checked below
         model.compile(

@@ -1,9 +1,17 @@
-"""Interface of the training step, which each backend implements."""
+"""Interface of the training step, which each backend implements, and the choice among them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
+
+import keras
+
+from tfaip_like._training.steps.compilation import compile_model
+from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.data._loader.loader import DataLoader
+from tfaip_like.settings import Trainer
 
 
 class TrainStep(Protocol):
@@ -30,3 +38,39 @@ class TrainStep(Protocol):
 
     def sync_to_model(self) -> None:
         """Write the current values to the variables of the model."""
+
+
+def compile_train_step(
+    model: TrainingModel,
+    optimizer: keras.optimizers.Optimizer,
+    trainer: Trainer,
+    loader: DataLoader,
+    example: Batch,
+    devices: Sequence[str] = (),
+) -> TrainStep:
+    """Compile the training model, and return the training step of the backend.
+
+    Args:
+        model: training model.
+        optimizer: optimizer, already built.
+        trainer: its `jit_compile`, `force_eager` and `on_nan` apply.
+        loader: training loader.
+        example: its first batch.
+        devices: names of the devices that share each batch (TensorFlow).
+
+    Raises:
+        UsageError: if `jit_compile` is requested but not supported, or no loss depends on any weight.
+    """
+    compile_model(model, optimizer, trainer, loader)
+    backend = keras.backend.backend()
+    if backend == "jax":
+        from tfaip_like._training.steps.jax_step import JaxTrainStep
+
+        return JaxTrainStep(model, to_model_inputs(example))
+    if backend == "torch":
+        from tfaip_like._training.steps.torch_step import TorchTrainStep
+
+        return TorchTrainStep(model)
+    from tfaip_like._training.steps.tensorflow_step import TensorFlowTrainStep
+
+    return TensorFlowTrainStep(model, loader.yields_stacked_steps, loader.accumulate, trainer.on_nan, devices)
