@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position, prune_checkpoints, write_checkpoint
+from tfaip_like._training.checkpointing.retention import Retention
 from tfaip_like._training.train_state import TrainState
 from tfaip_like._utils.errors import UsageError, format_bytes
 from tfaip_like._utils.files import is_disk_full_error, retry_while_disk_full
@@ -36,16 +37,12 @@ class CheckpointManager:
         self.checkpoint_dir = checkpoint_dir
         self.interval = parse_interval(trainer.checkpoint_every)
         self.trainer = trainer
+        self.retention = Retention.from_trainer(trainer)
         self.check_interrupt = check_interrupt
         self._next_save_time = time.monotonic() + self.interval.seconds
         self._thread: threading.Thread | None = None
         self._pending_failure: tuple[Exception, Callable[[], None]] | None = None
         self._written: deque[Path] = deque()
-
-    def is_kept_permanently(self, epoch: int) -> bool:
-        """Return whether the checkpoint after this epoch is never removed."""
-        interval = self.trainer.keep_every_n
-        return epoch in self.trainer.keep_epochs or (interval > 0 and epoch % interval == 0)
 
     def is_due(self, state: TrainState) -> bool:
         """Return whether a checkpoint is due: after steps within an epoch, or after an epoch with its evaluation."""
@@ -54,7 +51,7 @@ class CheckpointManager:
             is_due = time.monotonic() >= self._next_save_time
         else:
             is_due = state.global_step % interval.num_steps(state.steps_per_epoch) == 0
-        return is_due or (state.step == 0 and self.is_kept_permanently(state.epoch))
+        return is_due or (state.step == 0 and self.retention.is_permanent(state.epoch))
 
     def save(self, position: Position, content: CheckpointData, best: Iterable[Position] = ()) -> None:
         """Write a checkpoint in the background, once the previous one is complete.
@@ -64,7 +61,7 @@ class CheckpointManager:
             content: state to save.
             best: positions of the checkpoints to keep because they are the best.
         """
-        kept = {Position(epoch, 0) for epoch in range(1, position.epoch + 1) if self.is_kept_permanently(epoch)}
+        kept = {Position(epoch, 0) for epoch in range(1, position.epoch + 1) if self.retention.is_permanent(epoch)}
         kept |= set(best)
         self.wait_until_finished()
         self._next_save_time = time.monotonic() + self.interval.seconds
@@ -123,11 +120,8 @@ class CheckpointManager:
         Raises:
             UsageError: if not even one checkpoint and the exports fit.
         """
-        kept = self.trainer.keep_best + sum(
-            self.is_kept_permanently(epoch) for epoch in range(1, self.trainer.epochs + 1)
-        )
         exports = NUM_WEIGHT_COPIES * weight_bytes
-        checkpoints = (self.trainer.keep_checkpoints + 1 + kept) * state_bytes
+        checkpoints = self.retention.max_count(self.trainer.epochs) * state_bytes
         output_dir = self.checkpoint_dir.parent
         flag = f"--trainer.output_dir {output_dir}"
         if self.checkpoint_dir.exists() and self.checkpoint_dir.stat().st_dev != output_dir.stat().st_dev:

@@ -138,7 +138,7 @@ def compute_remaining_work(batch: Batch, run: BatchRun, done: int = 0) -> Remain
 
 
 def _val_interval(batch: Batch, run: BatchRun) -> Interval:
-    value = _get_parameter(batch, run, "trainer", "val_every_n")
+    value = get_parameter(batch, run, "trainer", "val_every_n")
     return parse_interval(value) if isinstance(value, int | str) else Interval()
 
 
@@ -297,17 +297,18 @@ def _make_calibration(
 
 def get_int_parameter(batch: Batch, run: BatchRun, group: str, name: str) -> int | None:
     """Return the parameter `group.name` of a run; None if it is not an integer."""
-    value = _get_parameter(batch, run, group, name)
+    value = get_parameter(batch, run, group, name)
     return value if isinstance(value, int) else None
 
 
 def get_text_parameter(batch: Batch, run: BatchRun, group: str, name: str) -> str | None:
     """Return the parameter `group.name` of a run; None if it is not a string."""
-    value = _get_parameter(batch, run, group, name)
+    value = get_parameter(batch, run, group, name)
     return value if isinstance(value, str) else None
 
 
-def _get_parameter(batch: Batch, run: BatchRun, group: str, name: str) -> Json:
+def get_parameter(batch: Batch, run: BatchRun, group: str, name: str) -> Json:
+    """Return the JSON value of the parameter `group.name` of a run; None if there is none."""
     values = _read_parameters(batch.params_path(run.name))[group]
     return values.get(name) if isinstance(values, dict) else None
 

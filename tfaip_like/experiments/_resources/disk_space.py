@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.checkpointing.retention import Retention
 from tfaip_like._utils.errors import UsageError, format_bytes, pluralize
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
 from tfaip_like.experiments._resources.calibration import (
     Calibration,
     configuration_from_setup_key,
     get_int_parameter,
+    get_parameter,
     get_text_parameter,
     make_setup_key,
     measure_dir_bytes,
@@ -114,7 +116,15 @@ def _estimate_usage(batch: Batch, run: BatchRun, calibrations: Sequence[Calibrat
     similar = similar or [one for one in calibrations if configuration_from_setup_key(one.setup) == run.configuration]
     if not (similar := similar or list(calibrations)):
         return None
-    interval = get_int_parameter(batch, run, "trainer", "keep_every_n")
-    num_permanent = run.epochs // interval if interval else 0
-    max_count = 1 + (get_int_parameter(batch, run, "trainer", "keep_checkpoints") or 0) + num_permanent
+    max_count = _read_retention(batch, run).max_count(run.epochs)
     return _DiskUsage(1e6 * max_count * max(one.checkpoint for one in similar), 1e6 * max(one.disk for one in similar))
+
+
+def _read_retention(batch: Batch, run: BatchRun) -> Retention:
+    counts = {
+        name: get_int_parameter(batch, run, "trainer", name) or 0
+        for name in ("keep_checkpoints", "keep_every_n", "keep_best")
+    }
+    epochs = get_parameter(batch, run, "trainer", "keep_epochs")
+    known = [epoch for epoch in epochs if isinstance(epoch, int)] if isinstance(epochs, list) else []
+    return Retention(**counts, keep_epochs=known)
