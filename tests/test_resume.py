@@ -249,7 +249,7 @@ def test_a_signal_during_validation_repeats_no_step(tmp_path: Path) -> None:
 def test_a_signal_before_the_first_step_reports_that_nothing_was_trained(tmp_path: Path) -> None:
     judge = StopsInValidation(marker=tmp_path / "marks", times=0)  # in the sanity check
     with pytest.raises(Interrupted) as raised:
-        train(everything(tmp_path / "run", evaluator=judge, trainer={"jit_compile": False}))
+        train(everything(tmp_path / "run", evaluator=judge, trainer={"jit_compile": False, "sanity_check": True}))
     note = f"Run `resume-training {tmp_path / 'run'}` to start from the beginning; no step was trained."
     assert raised.value.__notes__[-1] == note
 
