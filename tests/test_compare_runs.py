@@ -283,7 +283,7 @@ def test_the_command_names_damaged_lines_that_it_leaves_out(three: Path, capsys:
     assert code == EXIT_OK
     assert f"{history}, line 2: " in err
     assert err.count("; skipping it") == 1
-    assert [run["epochs"] for run in json.loads(out) if run["run"] == "a/run_2"] == [3]
+    assert [run["epochs"] for run in json.loads(out) if run["run"] == "a/run_2"] == [4]
 
 
 def test_the_command_prints_the_table_and_writes_files(three: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,7 +103,7 @@ def test_defaults_of_a_scenario_are_never_refused(tmp_path: Path, monkeypatch: p
 
 def test_a_file_value_without_an_effect_gives_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "parameters.json"
-    file.write_text(json.dumps({"early_stopping": {"min_delta": 0.1, "frequency": 1}}))
+    file.write_text(json.dumps({"early_stopping": {"min_delta": 0.1, "start_from": 0}}))
     with caplog.at_level(logging.WARNING):
         assert COMMAND.read_scenario(["small", "--params", str(file)]) is not None
     assert caplog.messages == [f"early_stopping.min_delta=0.1 has no effect: {NEEDS_N_TO_GO}"]

@@ -22,7 +22,7 @@ from tfaip_like.modeling._voting import Voter
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_default, field_types
-from tfaip_like.params._field_rules import AffectsTrainingSamples, OnResume, UniquePerRun
+from tfaip_like.params._field_rules import AffectsTrainingSamples, DiffersPerScenario, OnResume, UniquePerRun
 from tfaip_like.params._tree import validate_params
 from tfaip_like.schedules import Constant, PiecewiseConstant, Schedule
 from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
@@ -100,13 +100,15 @@ class Scenario(Params):
     )
     """Flags that `--help` lists after those of model, data and evaluator; the others are listed by group on request."""
 
-    data: Annotated[Data, AffectsTrainingSamples(True)]
+    data: Annotated[Data, AffectsTrainingSamples(True), DiffersPerScenario()]
     """Sources and processors of the samples."""
 
-    model: Annotated[Model, OnResume("applies from here on; the shapes of weights must not change")]
+    model: Annotated[
+        Model, OnResume("applies from here on; the shapes of weights must not change"), DiffersPerScenario()
+    ]
     """Network, losses and metrics."""
 
-    evaluator: Evaluator | None = None
+    evaluator: Annotated[Evaluator | None, DiffersPerScenario()] = None
     """Metrics computed from the predictions of each validation, in plain Python; none by default."""
 
     trainer: Trainer = Trainer()

@@ -22,14 +22,12 @@ from tfaip_like.params import Params
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved
 from tfaip_like.params._base import CLASS_KEY, default_instance, field_types, qualified_name
 from tfaip_like.params._docs import class_summary
+from tfaip_like.params._field_rules import DiffersPerScenario, field_rules
 from tfaip_like.params._files import read_param_file
 from tfaip_like.params._ignored_flags import ExplicitFlags, reject_ignored_flags, warn_ignored_params
 from tfaip_like.params._resources import resolve_resource_paths
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
-
-OWN_GROUPS = ("model", "data", "evaluator")
-"""Groups of flags that depend on the scenario."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +126,15 @@ class ScenarioCommand(Command):
         cls = self._scenario_class(tree)
         if cls is Scenario:
             hint = f"With {self.placeholder}, the flags of its data, model and evaluator are listed too."
-            return f"{self.purpose}\n{hint}", OWN_GROUPS
+            return f"{self.purpose}\n{hint}", list(field_rules(Scenario, DiffersPerScenario))
         return f"{self.purpose}\n{cls.__name__}: {class_summary(cls)}", ()
 
     def overview(self, tree: Params) -> tuple[Collection[str], Collection[str]]:
         """Return the groups of the command and of the scenario itself, and the flags that most trainings set."""
         cls = self._scenario_class(tree)
         own_groups = [name for name in field_types(cls) if name not in field_types(Scenario)]
-        return [*([self.group] if self.options else []), *OWN_GROUPS, *own_groups], cls.common_flags
+        shown = [*field_rules(Scenario, DiffersPerScenario), *own_groups]
+        return [*([self.group] if self.options else []), *shown], cls.common_flags
 
     def _load_scenario_class(self, line: ParsedCommandLine, is_text_only: bool) -> type[Scenario]:
         if len(line.words) > 1:

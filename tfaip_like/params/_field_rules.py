@@ -54,6 +54,11 @@ class ShownLast:
 
 
 @dataclass(frozen=True)
+class DiffersPerScenario:
+    """Rule: each scenario has other parameters below the field, so help shows them first."""
+
+
+@dataclass(frozen=True)
 class ChangesLengthOnly:
     """Rule: the value changes how long a training takes, but not the time per sample."""
 
