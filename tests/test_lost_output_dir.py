@@ -151,7 +151,7 @@ def test_deleted_subdirectories_are_created_again(tmp_path: Path, caplog: pytest
     assert Run(folder).info["status"] == "done"
     assert [str(checkpoint.position) for checkpoint in list_checkpoints(folder.checkpoints)] == ["the end of epoch 2"]
     assert all(files(folder.tensorboard / name) for name in ("train", "val"))
-    assert "tensorboard/train was deleted; its events before this epoch are lost" in caplog.text
+    assert "tensorboard/train was deleted; its events before this step are lost" in caplog.text
     assert folder.best.exists() or f"{folder.best} was deleted during training" in caplog.text
 
 

@@ -59,7 +59,8 @@ def test_a_copy_lists_packages_that_are_not_installed(
 
 
 def test_help_and_completion_know_the_flag_from(quick_run: Run) -> None:
-    assert f"copy a shipped scenario: {', '.join(SHIPPED)}" in quick_run("new-scenario", "--help").stdout
+    text = " ".join(quick_run("new-scenario", "--help").stdout.split())
+    assert f"copy a shipped scenario: {', '.join(SHIPPED)}" in text
     assert quick_run("new-scenario", "--complete", "my_thing", "--fr").stdout == "--from\n"
 
 

@@ -27,6 +27,7 @@ from tfaip_like import UsageError
 from tfaip_like._export.allowed_operations import ALLOWED_OPERATIONS, OPERATION_GROUPS
 from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.graph_inspection import find_forbidden_operation
+from tfaip_like._export.layout import VERSIONS_FORMAT, Versions
 
 
 @cache
@@ -139,13 +140,19 @@ def test_the_operations_of_the_saver_are_allowed_to_the_saver_alone(saved: Path)
         assert find_forbidden_operation(changed) in ("SaveV2", "ShardedFilename", "MergeV2Checkpoints"), call
 
 
+def write_files(export: Path) -> None:
+    """Write the files of an export beside its network."""
+    for name in ("scenario_params.json", "metrics.json"):
+        (export / name).write_text('{"format_version": 1}')
+    VERSIONS_FORMAT.write(export / "versions.json", Versions({}, {}, (), {}, (0, 0)))
+
+
 def test_a_table_is_filled_from_an_asset_of_the_export_alone(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("mine\n")
     for change in ("constant", "called", "name"):
         copy = tmp_path / change
         shutil.copytree(saved, copy / "serve")
-        for name in ("scenario_params.json", "metrics.json", "versions.json"):
-            (copy / name).write_text("{}")
+        write_files(copy)
         model = SavedModel.FromString((saved / "saved_model.pb").read_bytes())
         whole = model.meta_graphs[0]
         function = next(f for f in whole.graph_def.library.function if "initializer" in f.signature.name)
@@ -225,8 +232,7 @@ def test_a_hostile_graph_is_refused_before_it_is_loaded(
     module = tf.Module()
     module.f = tf.function(lambda x: {"y": function(x)}, input_signature=[tf.TensorSpec((3,), tf.float32, "x")])
     tf.saved_model.save(module, str(tmp_path / "serve"), signatures={"serving_default": module.f})
-    for name in ("scenario_params.json", "metrics.json", "versions.json"):
-        (tmp_path / name).write_text("{}")
+    write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="serve: contains the operation .*(\n|.)*--trust_code"):
         load_export(tmp_path)
