@@ -118,7 +118,7 @@ def test_tensorboard_finds_scalars_of_training_and_validation(finished: tuple[Sm
         events.Reload()
         prefix = "val_" if name == "val" else ""
         values = [(event.step, event.value) for event in events.Scalars(tag)]
-        assert values == [(row["epoch"], pytest.approx(row[f"{prefix}{tag}"])) for row in result.history]
+        assert values == [(row["step"], pytest.approx(row[f"{prefix}{tag}"])) for row in result.history]
 
 
 def test_without_an_output_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
