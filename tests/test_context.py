@@ -159,6 +159,7 @@ def test_a_step_in_build_is_an_error() -> None:
         build_networks(Constant(), Small().data)
 
 
+@pytest.mark.slow
 def test_jax_sees_the_step(tmp_path: Path) -> None:
     pytest.importorskip("jax")
     code = (
