@@ -15,7 +15,7 @@ from tfaip_like.params import _plain_types
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file
 from tfaip_like.params._files import read_param_file, write_params
 from tfaip_like.params._flags import settings_from_flags, tokenize
-from tfaip_like.params._help import format_help
+from tfaip_like.params._help import format_groups, group_flags
 from tfaip_like.params._plain_types import PLAIN_TYPES, PlainType, encode_plain_value, format_plain_value
 from tfaip_like.params._schema import json_schema
 from tfaip_like.params._tree import non_default_flags, validate_params
@@ -101,7 +101,7 @@ def test_a_type_in_the_table_works_in_flags_files_help_and_schema(tmp_path: Path
     values = read_param_file(tmp_path / "params.json")
     assert apply_settings(ResolvedParams(Recording()), settings_from_file(values, "params.json")).tree == recording
     Draft202012Validator(json_schema(Recording())).validate(values)
-    assert "--until DATE | none" in format_help(Recording())
+    assert "--until DATE | none" in format_groups(group_flags(Recording()).values())
     with pytest.raises(UsageError, match="--days: expected a date such as 2024-01-31, got 'today'"):
         parse("--days", "today")
 

@@ -14,7 +14,13 @@ from tfaip_like.params import Params, Renamed
 from tfaip_like.params import _renamed as renamed
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file
 from tfaip_like.params._flags import settings_from_flags, tokenize
-from tfaip_like.params._help import complete_words, format_help, format_resolved_params, format_search_results
+from tfaip_like.params._help import (
+    complete_words,
+    format_groups,
+    format_resolved_params,
+    format_search_results,
+    group_flags,
+)
 from tfaip_like.params._schema import json_schema
 
 RENAMED = "--net.num_units was renamed to --net.units; version 2.0 no longer accepts the former name"
@@ -97,7 +103,7 @@ def test_a_keyword_with_a_former_name_works_with_a_warning_in_the_line_of_the_ca
 
 
 def test_help_hides_former_names_and_finds_them() -> None:
-    assert "num_units" not in format_help(Root())
+    assert "num_units" not in format_groups(group_flags(Root()).values())
     assert "--net.num_units" not in complete_words(Root(), ["--net."])
     assert "--net.units" in format_search_results(Root(), "num_units")
 
