@@ -268,7 +268,6 @@ FAILURES = {
     "log_params=ValueError": ("in `log_params`", 0),
     "log_metrics 2=ValueError": ("in `log_metrics`", 1),
     "log_metrics=FileNotFoundError": ("in `log_metrics`", 3),
-    "log_summary=ValueError": ("in `log_summary`", 3),
     "log_metrics 2=exit": ("SystemExit", 2),
     "finish=ValueError": ("in `finish`", 0),
 }
@@ -316,6 +315,21 @@ def feed(logger: Logger, number: int, **settings: Any) -> LoggerThread:
     thread.wait(30)
     thread.close()
     return thread
+
+
+def test_a_fault_in_log_summary_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FAILURE, "log_summary=ValueError")
+    thread = LoggerThread(Journal(file=tmp_path / "journal"), LoggedRun("run", "Small"), {})
+    thread.start()
+    thread.put(LoggedEpoch(1, 10, {"epoch": 1, "loss": 0.5}, {"val_note": Text("good")}))
+    thread.finish("done")
+    thread.wait(30)
+    thread.close()
+    first, *others = warnings(caplog)
+    assert "in `log_summary`; the training continues" in first
+    assert others == ["logger Journal: 1 row of history.csv could not be logged completely"]
 
 
 def test_a_server_that_is_away_is_reported_once_and_the_end_is_bounded(

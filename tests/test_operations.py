@@ -141,7 +141,7 @@ def test_the_operations_of_the_saver_are_allowed_to_the_saver_alone(saved: Path)
 
 
 def write_files(export: Path) -> None:
-    """Write the files of an export beside its network."""
+    """Write the files of an export next to its network."""
     for name in ("scenario_params.json", "metrics.json"):
         (export / name).write_text('{"format_version": 1}')
     VERSIONS_FORMAT.write(export / "versions.json", Versions({}, {}, (), {}, (0, 0)))

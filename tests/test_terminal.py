@@ -232,7 +232,7 @@ def test_errors_and_warnings_stand_out() -> None:
 
 def test_help_shows_the_flags_of_the_scenario_first(quick_run: Run) -> None:
     text = quick_run("train-scenario", "scenarios.tutorial", "--help").stdout
-    places = [text.index(f"\n{name}: ") for name in ("model", "data", "evaluator", "common")]
+    places = [text.index(f"\n{name}: ") for name in ("data", "model", "evaluator", "common")]
     assert places == sorted(places)
     assert places[-1] < text.index("\nfurther flags, by group:") < text.index("\n  --show ")
     assert "--data.name" in text
