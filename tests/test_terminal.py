@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from terminals import COLOR, resize, run_in_terminal, screen_lines, train_in_terminal
 
@@ -91,6 +91,7 @@ NAMES = st.text(min_size=1, max_size=60)
     NAMES,
     VALUES,
 )
+@example({}, 80, 1, True, "\x1f\u0e5c", -1e4)  # a character that is two columns wide
 def test_a_line_fits_every_terminal(
     metrics: dict[str, float], columns: int, epoch: int, is_best: bool, monitor: str, loss: float
 ) -> None:
@@ -109,8 +110,9 @@ def test_a_line_fits_every_terminal(
 @given(st.text(min_size=1), st.integers(4, 30))
 def test_shortened_names_keep_both_ends(name: str, length: int) -> None:
     short = shorten(name, length)
-    assert len(short) <= length
-    assert short == name or (name.startswith(short.split("..")[0]) and name.endswith(short[-1]))
+    assert display_width(short) <= length
+    head, _, tail = short.rpartition("..")
+    assert short == name or (name.startswith(head) and name.endswith(tail))
 
 
 # Colors.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import cast
 
-from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.scenario_command import ScenarioCommand
 from tfaip_like._inspection.benchmark import Benchmark, run_benchmark
 from tfaip_like._utils.console import echo
@@ -32,7 +31,7 @@ def benchmark_input_pipeline(argv: Sequence[str]) -> None:
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(COMMAND.program, benchmark_input_pipeline, sys.argv[1:]))
+    run_program(COMMAND.program, benchmark_input_pipeline)
 
 
 if __name__ == "__main__":

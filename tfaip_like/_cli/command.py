@@ -35,6 +35,20 @@ EXIT_TIMEOUT_S = 5.0
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
+def run_program(program: str, main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Run a console script: `run_command` on the arguments of this process, which then exits.
+
+    Args:
+        program: name of the command.
+        main: function that runs the command.
+    """
+    exit_with_parent()
+    code = run_command(program, main, sys.argv[1:])
+    if is_user_code_running() or has_abandoned_threads():
+        _force_exit(code)
+    sys.exit(code)
+
+
 def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     """Run a command and return its exit code.
 
@@ -46,26 +60,6 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
         main: function that runs the command.
         argv: arguments without the name of the command.
     """
-    exit_with_parent()
-    code = _run_for_exit_code(program, main, argv)
-    if is_user_code_running() or has_abandoned_threads():
-        _force_exit(code)
-    return code
-
-
-def _force_exit(code: int) -> NoReturn:
-    """Exit even if a thread is inside user code or a library; a normal exit might wait for it forever."""
-    exit_functions = threading.Thread(target=atexit._run_exitfuncs, daemon=True)  # that of W&B waits for its server
-    exit_functions.start()
-    exit_functions.join(EXIT_TIMEOUT_S)
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # broken pipe, or closed
-            stream.flush()
-    os._exit(code)
-
-
-def _run_for_exit_code(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     try:
         log_to_console(read_log_level())
         with process_exit_on_interrupt():
@@ -89,6 +83,18 @@ def _run_for_exit_code(program: str, main: Callable[[Sequence[str]], None], argv
             raise
         return _print_error(program, format_unexpected_error(error), EXIT_ERROR)
     return EXIT_OK
+
+
+def _force_exit(code: int) -> NoReturn:
+    """Exit even if a thread is inside user code or a library; a normal exit might wait for it forever."""
+    exit_functions = threading.Thread(target=atexit._run_exitfuncs, daemon=True)  # that of W&B waits for its server
+    exit_functions.start()
+    exit_functions.join(EXIT_TIMEOUT_S)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # broken pipe, or closed
+            stream.flush()
+    os._exit(code)
 
 
 def _is_debugger_active() -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.command_line import ParamsCommand
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
@@ -95,7 +95,7 @@ def _write_file(flag: str, file: Path, text: str) -> None:
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(PROGRAM, compare_runs, sys.argv[1:]))
+    run_program(PROGRAM, compare_runs)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import cast
 
-from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.command_line import ParamsCommand
 from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._inspection.doctor import Doctor, run_checks, summarize_failures
@@ -55,7 +54,7 @@ def print_findings(settings: Doctor, output_flag: str = "--output_dir") -> None:
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(COMMAND.program, doctor, sys.argv[1:]))
+    run_program(COMMAND.program, doctor)
 
 
 if __name__ == "__main__":

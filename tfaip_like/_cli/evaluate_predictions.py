@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.command_line import ParamsCommand
 from tfaip_like._cli.export_arguments import load_named_scenario
 from tfaip_like._cli.result_table import CollectedErrors, ResultRow, format_results, write_results, write_summaries
@@ -159,7 +158,7 @@ def _missing_values_message(
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(COMMAND.program, evaluate_predictions, sys.argv[1:]))
+    run_program(COMMAND.program, evaluate_predictions)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from tfaip_like._cli.command import run_command, suppress_native_stderr
+from tfaip_like._cli.command import run_program, suppress_native_stderr
 from tfaip_like._cli.compare_runs import CompareOptions, compare
 from tfaip_like._cli.experiments_change import (
     NoOptions,
@@ -379,7 +379,7 @@ def experiments(argv: Sequence[str]) -> None:
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(PROGRAM, experiments, sys.argv[1:]))
+    run_program(PROGRAM, experiments)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import cast
 
-from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.scenario_command import ScenarioCommand
 from tfaip_like._inspection.inspect_samples import InspectSamples, inspect_samples
 from tfaip_like._utils.console import echo
@@ -28,7 +27,7 @@ def inspect_from_command_line(argv: Sequence[str]) -> None:
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(COMMAND.program, inspect_from_command_line, sys.argv[1:]))
+    run_program(COMMAND.program, inspect_from_command_line)
 
 
 if __name__ == "__main__":

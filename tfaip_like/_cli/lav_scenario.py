@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.command_line import ParamsCommand, ParsedCommandLine
 from tfaip_like._cli.export_arguments import ResolvedExport, load_named_scenario, open_exports
 from tfaip_like._cli.result_table import CollectedErrors, ResultRow, format_results, write_results, write_summaries
@@ -224,7 +223,7 @@ def _require_lav_datasets(scenario: Scenario) -> dict[str, Source]:
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(COMMAND.program, lav_scenario, sys.argv[1:]))
+    run_program(COMMAND.program, lav_scenario)
 
 
 if __name__ == "__main__":

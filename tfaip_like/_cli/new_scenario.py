@@ -6,13 +6,12 @@ import ast
 import difflib
 import importlib.util
 import keyword
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
 import tfaip_like
-from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.command_line import ParamsCommand, ParsedCommandLine
 from tfaip_like._cli.scenario_blueprints import (
     Blueprint,
@@ -114,7 +113,7 @@ def _check_name(name: str, blueprint: Blueprint) -> None:
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(COMMAND.program, new_scenario, sys.argv[1:]))
+    run_program(COMMAND.program, new_scenario)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import cast
 
-from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.command_line import ParamsCommand, ParsedCommandLine
 from tfaip_like._cli.export_arguments import ResolvedExport, contains_checkpoint, load_named_scenario, open_exports
 from tfaip_like._cli.runtime import initialize_runtime
@@ -222,7 +221,7 @@ def _write_predictions(predictor: Predictor, source: Source, settings: PredictOp
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(COMMAND.program, predict_scenario, sys.argv[1:]))
+    run_program(COMMAND.program, predict_scenario)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import cast
 
-from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.scenario_command import ScenarioCommand
 from tfaip_like._cli.train_scenario import train_from_command_line
 from tfaip_like.settings import Resume
@@ -31,7 +30,7 @@ def resume_training(argv: Sequence[str]) -> None:
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(COMMAND.program, resume_training, sys.argv[1:]))
+    run_program(COMMAND.program, resume_training)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._cli.scenario_command import ScenarioCommand
 from tfaip_like._training import train_with_flags
@@ -64,7 +63,7 @@ def train_from_command_line(scenario: Scenario, explicit_flags: ExplicitFlags, r
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(run_command(COMMAND.program, train_scenario, sys.argv[1:]))
+    run_program(COMMAND.program, train_scenario)
 
 
 if __name__ == "__main__":

@@ -158,20 +158,28 @@ def _width_of(texts: Sequence[str]) -> int:
 
 
 def shorten(name: str, length: int) -> str:
-    """Return a name of at most `length` characters, without its middle, because names often differ at the end.
+    """Return a name that is at most `length` columns wide, without its middle, because names often differ at the end.
 
     Args:
         name: name of a metric.
-        length: maximum length.
+        length: maximum number of columns.
 
     Example:
         >>> shorten("val_character_error_rate", 16)
         'val_cha..or_rate'
     """
-    if len(name) <= length:
+    if display_width(name) <= length:
         return name
     tail = (length - 2 + 1) // 2
-    return f"{name[: length - 2 - tail]}..{name[len(name) - tail :]}"
+    return f"{_cut(name, length - 2 - tail)}..{_cut(name[::-1], tail)[::-1]}"
+
+
+def _cut(text: str, length: int) -> str:
+    """Return the beginning of a text that is at most `length` columns wide."""
+    text = text[:length]
+    while display_width(text) > length:
+        text = text[:-1]
+    return text
 
 
 def _format_number(value: float) -> str:
