@@ -106,12 +106,25 @@ def test_remaining_validations_are_those_that_become_due(
 # Trainings.
 
 
+@keras.saving.register_keras_serializable("tests")
+class NoisyInTraining(keras.Layer):
+    """Draws noise in inference too, as recurrent layers draw their dropout, but adds it in training only."""
+
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
+        self.seed_generator = keras.random.SeedGenerator(3)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        noise = keras.random.normal(keras.ops.shape(x), 0.0, 0.01, seed=self.seed_generator)
+        return x + keras.ops.cast(noise, x.dtype) if training else x
+
+
 class DrawsInInference(Line):
-    """Batch normalization, and a recurrent layer whose dropout advances its generator in inference too."""
+    """Batch normalization, and a layer that advances its generator in inference too."""
 
     def build(self, inputs: Tensors) -> Tensors:
         hidden = keras.layers.BatchNormalization()(keras.layers.Dense(4, name="hidden")(inputs["x"]))
-        hidden = keras.layers.LSTM(3, dropout=0.2, recurrent_dropout=0.2)(hidden[:, None])
+        hidden = NoisyInTraining()(hidden)
         return {"sum": keras.layers.Dense(1, name="add", dtype="float32")(hidden)[:, 0]}
 
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from tfaip_like._export.layout import MODEL, RESERVED_NAMES, argument_names, read_versions
-from tfaip_like._export.writing import write_saved_model
+from tfaip_like._export.saved_models import SavedModelWriter
 from tfaip_like._user_code.code_errors import CodeError, innermost_user_frame
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.files import atomic_copy, atomic_directory
@@ -82,7 +82,7 @@ def run_exporters(export: Path, exporters: Sequence[Exporter], batch: Batch) -> 
             network = keras.saving.load_model(export / MODEL, compile=False)
             with use_position(lambda: position):
                 with _argmax_without_signed_zero():
-                    write_saved_model(network, saved_model)
+                    SavedModelWriter(network).write(saved_model)
                 expected = make_predict_fn(network)(batch.inputs)
         except Exception as error:  # of Keras, for layers that it cannot load
             logger.warning("%s: cannot convert to other formats: %s", export, short_error_message(error))

@@ -8,7 +8,8 @@ from pathlib import Path
 import keras
 
 from tfaip_like._export.layout import VERSIONS, read_versions
-from tfaip_like._export.writing import add_metrics, add_saved_models, fill_export
+from tfaip_like._export.saved_models import add_saved_models
+from tfaip_like._export.writing import ExportFiles, add_metrics
 from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum, finalize_averaged_weights
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._runs.output_dir import OutputDir
@@ -52,7 +53,7 @@ def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
         position = TrainingPosition.of_step(done.epoch * steps + done.step, steps)
         with atomic_directory(export) as staging_dir, use_position(lambda: position):
             finite_inputs = _read_finite_inputs(checkpoint.run_dir)
-            fill_export(staging_dir, networks, scenario, finite_inputs=finite_inputs)
+            ExportFiles(networks, scenario).write(staging_dir, finite_inputs)
             add_saved_models([staging_dir], scenario)
             history = content.state.history
             add_metrics(staging_dir, history[-1] if history else {"epoch": 0})

@@ -16,8 +16,9 @@ from tfaip_like._export.exported_model import ExportedModel, load_export
 from tfaip_like._export.exporting import run_exporters
 from tfaip_like._export.finite_inputs import find_finite_inputs
 from tfaip_like._export.pipeline import make_pipeline
+from tfaip_like._export.saved_models import add_saved_models, has_saved_models
 from tfaip_like._export.verification import DIFFERENCE_COLUMN, check_export
-from tfaip_like._export.writing import add_metrics, add_saved_models, fill_export, has_saved_models
+from tfaip_like._export.writing import ExportFiles, add_metrics
 from tfaip_like._keras_ext.extended_optimizer import use_averaged_weights
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.variables import preserve_network_state
@@ -76,6 +77,7 @@ class ExportWriter:
         self._best_difference: float | None = None
         """Output difference of best/; None if this process has not written or not compared it."""
         self._once_logger = OnceLogger(logger)
+        self._files = ExportFiles(networks, scenario, self._once_logger.warning)
         check_bundled_files(scenario, make_pipeline(scenario.data, input_names(networks.exported)))
 
     def current_export(self) -> ExportedModel:
@@ -150,7 +152,7 @@ class ExportWriter:
             if difference is not None and self.output_dir.best.exists():
                 shutil.copytree(self.output_dir.best, staging_dir, dirs_exist_ok=True)
             else:
-                fill_export(staging_dir, self.networks, self.scenario, self._once_logger.warning, self._finite_inputs)
+                self._files.write(staging_dir, self._finite_inputs)
                 add_saved_models([self.output_dir.best, staging_dir], self.scenario)
                 difference = check_export(staging_dir, self.networks.exported, self.example, log=self._once_logger.info)
             add_metrics(staging_dir, {**metrics, DIFFERENCE_COLUMN: difference})
@@ -166,7 +168,7 @@ class ExportWriter:
         if self._staging_dir is None:
             staging_dir = self._make_staging_dir()
             try:
-                fill_export(staging_dir, self.networks, self.scenario, self._once_logger.warning, self._finite_inputs)
+                self._files.write(staging_dir, self._finite_inputs)
             except BaseException:  # retried after a full disk
                 remove_locked_dir(staging_dir)
                 raise
