@@ -87,6 +87,7 @@ def test_activations_are_shown_and_not_exported(trainer: dict[str, Any], tmp_pat
     assert "largest" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_training_does_not_depend_on_what_is_shown(tmp_path: Path) -> None:
     for name, model in (("shown", Shown()), ("plain", Plain())):
         train(small(tmp_path / name, model=model, evaluator=None, trainer={"epochs": 2}))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, reset_signal_handlers
+from conftest import REPOSITORY, reset_signal_handlers, slow
 from small import small
 
 from tfaip_like import train
@@ -60,7 +60,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((folder / "history.csv").read_text())))
 
 
-@pytest.mark.parametrize("which", ["best", "export", "."])
+@pytest.mark.parametrize("which", [slow("best"), slow("export"), "."])
 def test_lav_values_equal_those_of_the_training(
     run_folder: Path, tmp_path: Path, do: Callable[..., Answer], which: str
 ) -> None:
@@ -171,6 +171,7 @@ def run_predict_scenario(*words: object, stdin: str = "") -> subprocess.Complete
     )
 
 
+@pytest.mark.slow
 def test_a_plain_pipeline_predicts_without_the_code_of_the_scenario(
     run_folder: Path, tmp_path: Path, do: Callable[..., Answer]
 ) -> None:

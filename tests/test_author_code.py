@@ -270,6 +270,7 @@ class Spoken(Small):
 """
 
 
+@pytest.mark.slow
 def test_every_command_prints_what_is_logged(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "logging_scenario.py").write_text(LOGGING_SCENARIO)
     environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parent}"}

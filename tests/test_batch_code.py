@@ -143,6 +143,7 @@ def read_units(batch: Batch, name: str) -> str:
     return shown.split()[1]
 
 
+@pytest.mark.slow
 def test_selected_runs_are_updated_to_the_current_code(batch: Batch, tmp_path: Path) -> None:
     changed = SCENARIO.replace("units: int = WIDTH", "units: int = WIDTH\n    depth: int = 3")
     (tmp_path / "mine.py").write_text(changed)

@@ -95,6 +95,7 @@ def test_each_run_gets_one_gpu(tmp_path: Path) -> None:
     assert max_parallel_runs(batch) == 2
 
 
+@pytest.mark.slow
 def test_failed_and_killed_runs_do_not_stop_others_and_can_be_submitted_again(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  bad: {}\n  dead: {}\n  good: {}\n")
     done = experiments(tmp_path, "submit", batch.path, "--wait")

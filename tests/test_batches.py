@@ -138,6 +138,7 @@ def test_models_can_be_given_without_a_plan_file(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_models_are_those_of_the_scenario_in_the_current_folder(tmp_path: Path) -> None:
     project = tmp_path / "my_zoo"
     project.mkdir()
@@ -163,6 +164,7 @@ def test_a_batch_without_a_plan_file_is_called_as_its_scenario(scenario: str, na
     assert default_batch_name(scenario) == name
 
 
+@pytest.mark.slow
 def test_each_array_task_trains_all_models_with_other_seeds(tmp_path: Path) -> None:
     models = ("--scenario", "scenarios.tutorial", "--models", "Classifier.CNN=2, MLP=1", "--description", "three each")
     assert experiments(tmp_path, "generate", *models, "--array", "3", "--trainer.epochs", "7").returncode == 0
@@ -309,6 +311,7 @@ def test_add_appends_runs_to_the_existing_ones(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_runs_use_the_code_from_when_the_batch_was_generated(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCENARIO)
     (tmp_path / "helper.py").write_text("WIDTH = 5\n")

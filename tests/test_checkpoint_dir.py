@@ -94,6 +94,7 @@ def test_resetting_a_run_moves_its_checkpoints_on_another_disk(tmp_path: Path, d
     assert found == ([] if delete else [(batch.path / "reset" / "1" / "runs" / "one" / "checkpoints").resolve()])
 
 
+@pytest.mark.slow
 def test_a_training_resumes_from_checkpoints_on_another_disk(quick_run: Run, small_disk: Path, tmp_path: Path) -> None:
     words = ("--trainer.output_dir", "run", "--trainer.checkpoint_dir", small_disk, "--trainer.keep_every_n", 1)
     environment = {"PYTHONPATH": str(Path(__file__).parent)}

@@ -35,6 +35,7 @@ def history(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_lav_of_each_checkpoint_gives_the_values_of_its_epoch(trained: Path, tmp_path: Path, quick_run: Run) -> None:
     checkpoints = [trained / f"checkpoints/epoch_000{epoch}" for epoch in (1, 2, 3)]
     done = quick_run("lav-scenario", *checkpoints, "--json", tmp_path / "lav.json", cwd=TESTS)

@@ -46,6 +46,7 @@ def rows(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_values_of_the_earlier_run_are_columns_of_the_history(compared: Path) -> None:
     assert [float(row["compare_loss"]) for row in rows(compared)] == [0.5, 0.25, 0.25]
     assert [float(row["compare_error"]) for row in rows(compared)] == [0.4, 0.2, 0.2]

@@ -129,6 +129,7 @@ def test_load_and_validate_sees_the_step_of_the_export(straight: Path, quick_run
     assert values["loss"] == pytest.approx(rows[1]["lav_loss"])
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_with_the_same_bits(straight: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from test_context import *; "
@@ -140,6 +141,7 @@ def test_a_killed_training_resumes_with_the_same_bits(straight: Path, tmp_path: 
     assert differences(straight, tmp_path / "run") == []
 
 
+@pytest.mark.slow
 def test_a_prediction_network_sees_the_step(tmp_path: Path) -> None:
     result = train(annealed(tmp_path / "run", model=Separate()))
     sample = {"x": np.zeros((1, 2), "float32")}

@@ -63,7 +63,7 @@ from tfaip_like.params._files import read_param_file
 from tfaip_like.settings import Resume
 from tfaip_like.summaries import ConfusionMatrix, Histogram, PRCurve, Summary
 
-SAMPLE, ALL = 60, 2500
+SAMPLE, ALL = 25, 2500
 ONE_OF_EACH = 0
 """One damage of each kind for each file, instead of a number."""
 ENDS_ANYWHERE = ("bad_samples.csv", "history.csv", "study.journal")

@@ -215,6 +215,7 @@ def test_data_workers_do_not_load_tensorflow() -> None:
     assert "tensorflow" not in maps
 
 
+@pytest.mark.slow
 def test_large_arrays_are_shared_and_not_copied_to_each_process() -> None:
     batches = open_loader(Big(processors=[Jitter()]), 2)
     next(batches.iter_training(0, 5))

@@ -134,6 +134,7 @@ def run_python(run: Run, code: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_tensorflow_uses_the_selected_device_and_refuses_a_later_change(run: Run) -> None:
     code = """
 import tensorflow as tf
@@ -159,6 +160,7 @@ except UsageError as error:
     )
 
 
+@pytest.mark.slow
 def test_jax_uses_the_selected_device(run: Run) -> None:
     code = """
 from tfaip_like._utils.lazy_keras import set_backend

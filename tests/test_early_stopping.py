@@ -344,6 +344,7 @@ def test_a_value_of_lav_can_be_monitored() -> None:
     assert result.best_epoch == 1
 
 
+@pytest.mark.slow
 def test_best_is_never_replaced_by_a_worse_model(tmp_path: Path) -> None:
     """Stop a training that gets worse and worse, with a min_delta that calls nothing an improvement."""
     stopping = EarlyStopping(n_to_go=6, min_delta=1e6)

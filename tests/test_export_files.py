@@ -164,6 +164,7 @@ def test_a_moved_export_never_uses_files_of_another_run(tmp_path: Path) -> None:
     assert predict_single(tmp_path / "run") == ["xyz"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_resumes_with_what_it_learnt(tmp_path: Path, quick_run: Run) -> None:
     train(scenario(tmp_path / "run", letters="abc"))
     moved = (tmp_path / "run").rename(tmp_path / "moved")

@@ -282,6 +282,7 @@ def test_a_network_that_could_touch_files_is_refused(
 # Without us.
 
 
+@pytest.mark.slow
 def test_an_export_is_loaded_without_the_code_of_its_network(odd: tuple[Path, keras.Model], tmp_path: Path) -> None:
     path, network = odd
     batch = {name: unusual_batch(3, 2)[name] for name in (IMAGE, SHORT)}

@@ -77,7 +77,7 @@ def test_other_formats_predict_the_same(exporter: Exporter, tmp_path: Path, capl
     assert "differs" not in caplog.text
 
 
-@pytest.mark.parametrize("scale", [1.0, 1.01])
+@pytest.mark.parametrize("scale", [slow(1.0), 1.01])
 def test_a_directory_is_written_and_compared(scale: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(small(tmp_path / "run", trainer={"epochs": 1}, exporters=[Folder(scale=scale)]))
     for export in ("best", "export"):

@@ -90,6 +90,7 @@ def test_freezing_a_layer_freezes_exactly_its_inner_layers(
     assert before - still == {path for path in before if path.startswith(tuple(frozen))} != set()
 
 
+@pytest.mark.slow
 def test_frozen_weights_and_statistics_stay_bit_identical_while_the_others_move(
     network: keras.Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

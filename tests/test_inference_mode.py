@@ -318,7 +318,7 @@ class VerySure(Scenario):
 
 @pytest.mark.parametrize(
     ("precision", "full_precision"),
-    [("float32", False), slow("mixed_float16", True), ("mixed_bfloat16", False), slow("mixed_bfloat16", True)],
+    [("float32", False), slow("mixed_float16", True), slow("mixed_bfloat16", False), slow("mixed_bfloat16", True)],
 )
 def test_lav_losses_equal_validation_losses_for_confident_predictions(
     precision: Any, full_precision: bool, tmp_path: Path

@@ -65,6 +65,7 @@ def test_the_benchmark_measures_validation_and_a_number_of_samples(run: Run) -> 
     assert "nothing to change" in done.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
     command = [str(Path(sys.executable).parent / "benchmark-input-pipeline"), "scenarios.minimal"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

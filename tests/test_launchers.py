@@ -96,6 +96,7 @@ def test_a_killed_submission_to_another_cluster_leaves_no_unknown_job_and_none_t
     wait_until(lambda: user.states() == {"wide": "done"})
 
 
+@pytest.mark.slow
 def test_a_run_saves_before_the_time_limit_of_a_cluster_that_sends_no_signal(tmp_path: Path) -> None:
     user = User(tmp_path, "  wide: {}\n")
     (user.batch.path / "hold").touch()

@@ -274,6 +274,7 @@ class BestByLav(Line):
     best = "lav_error", "max"
 
 
+@pytest.mark.slow
 def test_the_best_epoch_can_be_chosen_by_lav_and_its_export_is_the_one_that_was_validated(tmp_path: Path) -> None:
     result = train(small(tmp_path / "run", model=BestByLav(), trainer={"epochs": 4, "lav_every_n": 3}))
     rows = [row for row in result.history if "lav_error" in row]
@@ -289,6 +290,7 @@ def test_the_best_epoch_can_be_chosen_by_lav_and_its_export_is_the_one_that_was_
     assert not list((tmp_path / "run").glob(".*"))
 
 
+@pytest.mark.slow
 def test_lav_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     train(small(trainer=LAV))

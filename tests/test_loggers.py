@@ -219,6 +219,7 @@ def test_a_stopped_run_continues_in_the_same_run(knows_steps: bool, tmp_path: Pa
     assert [line["resumed"] for line in calls(tmp_path / "journal", "start")] == [False, True]
 
 
+@pytest.mark.slow
 def test_changed_parameters_begin_a_run_that_is_linked_to_the_first(tmp_path: Path) -> None:
     scenario = stop(tmp_path)
     changed = dataclasses.replace(scenario, optimizer=Adam(beta_1=0.8))
@@ -389,6 +390,7 @@ def test_a_stopped_training_waits_a_shorter_time(tmp_path: Path, monkeypatch: py
         train(logging_run(tmp_path, evaluator=StopsInValidation(marker=tmp_path / "stop")))
 
 
+@pytest.mark.slow
 def test_a_signal_at_the_end_shortens_the_wait_for_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FAILURE, "log_artifact 1=stop")
     monkeypatch.setattr(training_loggers, "STOP_TIMEOUT_S", 0.5)

@@ -113,6 +113,7 @@ def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run
     assert "previous_epochs 10: requires --additional_epochs" in needs.stderr
 
 
+@pytest.mark.slow
 def test_a_reset_run_is_new_and_its_results_are_archived(tmp_path: Path, quick_run: Run) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {repeat: 2, trainer.epochs: 20}\n", tenths=0)
     assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0

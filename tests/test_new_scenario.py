@@ -17,6 +17,7 @@ USAGE = "expected one argument NAME: new-scenario NAME [--template listfile | --
 SHIPPED = ["jets", "minimal", "network_zoo", "sequences", "text_lines", "track_trigger", "tutorial"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [

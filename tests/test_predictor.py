@@ -142,6 +142,7 @@ def test_all_forms_of_samples_give_what_the_network_gives_in_their_order(
     assert "name" not in found[7].meta or found[7].meta["name"] == "number 7"
 
 
+@pytest.mark.slow
 def test_predictions_do_not_depend_on_data_workers(processed: tuple[Path, keras.Model]) -> None:
     alone, together = (
         [

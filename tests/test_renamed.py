@@ -160,6 +160,7 @@ run: [base, wide]
 """
 
 
+@pytest.mark.slow
 def test_runs_and_plans_from_before_the_renaming_continue(tmp_path: Path, quick_run: Run) -> None:
     module = tmp_path / "digits.py"
     module.write_text(SCENARIO.format(declaration="num_hidden: int = 0", name="num_hidden"))

@@ -131,6 +131,7 @@ def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path:
     assert differences(reference, run) == []
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_sanity_check_of_a_resumed_run_changes_no_state(
     uninterrupted: Path, tmp_path: Path
 ) -> None:
@@ -232,6 +233,7 @@ def test_a_long_run_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> Non
     assert rows[-1]["memory_mb"] - rows[1]["memory_mb"] < 40
 
 
+@pytest.mark.slow
 def test_a_signal_during_validation_repeats_no_step(tmp_path: Path) -> None:
     def scenario(folder: Path, times: int) -> Small:
         judge = StopsInValidation(marker=tmp_path / f"{folder.name}.marks", times=times)
@@ -261,6 +263,7 @@ def test_a_run_without_a_checkpoint_starts_from_scratch(tmp_path: Path, caplog: 
     assert len(result.history) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, slow(0.9)])
 def test_averages_that_come_or_go_leave_the_optimizer_its_state(
     rate: float, uninterrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -307,6 +310,7 @@ def test_a_finished_run_without_checkpoints_does_not_start_from_scratch(uninterr
         train(everything(run), Resume())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_without_saving_before_its_first_checkpoint_begins_again(
     uninterrupted: Path, tmp_path: Path
 ) -> None:
@@ -516,6 +520,7 @@ class Wide(Line):
         return {"sum": keras.layers.Dense(1, name="add")(keras.layers.Dense(9, name="hidden")(inputs["x"]))[:, 0]}
 
 
+@pytest.mark.slow
 def test_layers_without_weights_may_come_and_go(two_epochs: Path, tmp_path: Path) -> None:
     result, run = resume_run(two_epochs, tmp_path, model=Line(dropout=0.0))
     assert len(result.history) == 3
@@ -594,6 +599,7 @@ def test_changes_without_effect_on_resume_give_a_warning(
     assert "has no effect: the weights come from the checkpoint" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_better_model_of_an_abandoned_epoch_is_not_the_best_of_the_run(
     two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -677,6 +683,7 @@ class WithEveryKind(Line):
         return {"sum": keras.layers.Dense(1, name="add")(hidden)[:, 0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", slow("mixed_bfloat16"), slow("mixed_float16")])
 def test_variables_of_every_dtype_and_unseeded_random_numbers_of_inference_are_resumed(
     tmp_path: Path, precision: str

@@ -25,6 +25,7 @@ def best(folder: Path, name: str) -> float:
         return max(float(row[name]) for row in csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_tutorial_reaches_97_percent_in_10_epochs(quick_run: Run, tmp_path: Path) -> None:
     words = ["--trainer.output_dir", tmp_path / "run", "--trainer.epochs", 10, "--trainer.random_seed", 1]
     done = quick_run(COMMAND, "scenarios.tutorial", *words)

@@ -38,6 +38,7 @@ def tutorial() -> Params:
     return default_instance(find_scenario("scenarios.tutorial"))
 
 
+@pytest.mark.slow
 def test_schemas_are_valid(tutorial: Params) -> None:
     Draft202012Validator.check_schema(json_schema(tutorial))
     Draft202012Validator.check_schema(plan_schema(tutorial))

@@ -100,6 +100,7 @@ def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
     assert "to resume" not in format_table(collect_statuses([str(batch.path)]))
 
 
+@pytest.mark.slow
 def test_a_stopped_search_is_shown_with_the_command_to_resume_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +163,7 @@ def test_invalid_searches_are_reported(tmp_path: Path, change: tuple[str, str], 
     assert not (tmp_path / "batches").exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_resumes_draws_other_values_and_works_as_it_was_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,6 +176,7 @@ def test_a_search_that_resumes_draws_other_values_and_works_as_it_was_begun(
     assert len(set(rates)) == len(rates) == 6
 
 
+@pytest.mark.slow
 def test_texts_with_spaces_are_searched_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = "trainer.description: {choice: ['one two']}\n        warmstart.include: {choice: [['a b', 'c']]}"
     plan = PLAN.replace("optimizer: {choice: [Adam, SGD]}", texts).replace(

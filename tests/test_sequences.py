@@ -37,6 +37,7 @@ def result(folder: Path) -> TrainResult:
     return train(dataclasses.replace(SMALL, trainer=dataclasses.replace(SMALL.trainer, output_dir=folder)))
 
 
+@pytest.mark.slow
 def test_sequences_train_with_teacher_forcing_and_are_evaluated_without(result: TrainResult) -> None:
     first, last = result.history[0], result.history[-1]
     assert last["loss"] < first["loss"]

@@ -130,7 +130,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-DEFAULT = ("plain", "losses of layers", "sequences in small batches")
+DEFAULT = ("sequences in small batches",)
 
 
 @pytest.mark.parametrize("name", [name if name in DEFAULT else slow(name) for name in SCENARIOS])
@@ -186,6 +186,7 @@ def test_devices_drop_different_values_and_always_the_same_ones(call: Call) -> N
     assert all((a == b).all() for a, b in zip(once.weights, again.weights, strict=True))
 
 
+@pytest.mark.slow
 def test_a_run_on_two_devices_resumes_exactly(call: Call, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "model": Normalised(),

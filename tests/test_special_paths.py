@@ -22,6 +22,7 @@ EVERYTHING = "a[1] *?{b}\\ '\"`$HOME%20%s#~;&|<>!()=,:@^\n\t-ü😀u\u0308\udcff
 """All that a shell, a pattern, a URL, a terminal or an encoding takes for something else; not UTF-8."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporters", [[ONNX()], slow([ONNX(), LiteRT()])])
 def test_a_run_directory_may_have_any_name(exporters: list[Exporter], tmp_path: Path, quick_run: Run) -> None:
     run = tmp_path / EVERYTHING / "--run[2]"

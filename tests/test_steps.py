@@ -120,6 +120,7 @@ def test_accumulation_and_averages_work_on_sequences_of_any_length() -> None:
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", slow("mixed_bfloat16")])
 def test_mixed_precision_trains_with_averages_and_keeps_float32_weights(precision: str, tmp_path: Path) -> None:
     trainer = {"precision": precision, "calc_ema": 0.5, "epochs": 6, "jit_compile": None}

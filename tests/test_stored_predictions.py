@@ -60,6 +60,7 @@ def dumped(trained: Path, quick_run: Run) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_evaluator_finds_what_it_found_before(
     trained: Path, dumped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

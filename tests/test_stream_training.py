@@ -73,6 +73,7 @@ def test_an_epoch_is_all_samples_that_come_out(uninterrupted: Path) -> None:
         assert all(int(float(row["val_count"])) == TOTAL for row in csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_data_workers_change_no_bit(uninterrupted: Path, tmp_path: Path) -> None:
     train(scenario(tmp_path / "run", num_processes=2))
     assert differences(uninterrupted, tmp_path / "run") == []

@@ -90,6 +90,7 @@ def test_each_pass_has_every_sample_once_and_batches_are_full(
         assert Counter(names[data_pass * total : (data_pass + 1) * total]) == expected
 
 
+@pytest.mark.slow
 @given(
     place=st.integers(0, 40),
     batch_size=st.integers(1, 9),

@@ -197,6 +197,7 @@ def test_parameters_are_plain_values_and_choices() -> None:
     assert "trainer" not in values  # there is no other
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_with_one_record_of_its_best_epoch(tmp_path: Path, quick_run: Run) -> None:
     run = tmp_path / "run"
     train(small(run))  # three epochs, each better
@@ -220,6 +221,7 @@ def test_a_run_that_was_killed_ends_with_one_record_of_its_best_epoch(tmp_path: 
     assert events(run / "tensorboard" / "hparams").Scalars("best/val_loss")[0].value == pytest.approx(best["value"])
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_marked_and_a_stopped_one_has_no_end(tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
         train(small(tmp_path / "failed", optimizer=SGD(), learning_rate=Constant(lr=1e30)))

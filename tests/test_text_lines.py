@@ -52,6 +52,7 @@ def trained(quick_run: Run, lines: Path, tmp_path_factory: pytest.TempPathFactor
     return folder, done.stderr
 
 
+@pytest.mark.slow
 def test_text_lines_report_error_rates_during_training(trained: tuple[Path, str]) -> None:
     run, console = trained
     assert "val_character_error_rate" in console

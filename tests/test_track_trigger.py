@@ -65,6 +65,7 @@ def tracks_drawn(batches: DataLoader) -> np.ndarray[Any, Any]:
     return z
 
 
+@pytest.mark.slow
 def test_track_trigger_learns_and_is_compared_with_a_linear_function(result: TrainResult) -> None:
     first, last = result.history[0], result.history[-1]
     assert last["loss"] < first["loss"]
@@ -255,6 +256,7 @@ def test_the_command_for_firmware_starts_without_tensorflow(result: TrainResult,
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_z_alone_by_another_loss_with_an_expression_as_activation(folder: Path) -> None:
     model = Perceptron(units=[10], activation="tanh(x/2)/2 + 0.5*tanh", out_size=1, loss_function="huber")
     trainer = Trainer(epochs=1, random_seed=3, jit_compile=False, output_dir=folder.parent / "z")

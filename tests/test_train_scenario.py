@@ -107,6 +107,7 @@ def test_a_custom_scenario_trains_by_path_and_by_name(name: str, quick_run: Run,
     assert json.loads((folder / "run" / "run.json").read_text())["scenario"] == "mine:Mine"
 
 
+@pytest.mark.slow
 def test_a_parameter_file_of_a_run_is_enough_to_repeat_it(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCENARIO)
     first = quick_run(COMMAND, "mine", "--trainer.epochs", 2, "--trainer.output_dir", "a", cwd=tmp_path)
@@ -120,6 +121,7 @@ def test_a_parameter_file_of_a_run_is_enough_to_repeat_it(quick_run: Run, tmp_pa
     assert losses("a") == losses("b")
 
 
+@pytest.mark.slow
 def test_output_is_plain_lines_without_a_terminal(run: Run) -> None:
     done = run(COMMAND, "scenarios.minimal", "--trainer.epochs", 2)
     assert done.returncode == 0

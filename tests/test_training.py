@@ -151,6 +151,7 @@ def test_only_the_latest_checkpoints_are_kept(tmp_path: Path) -> None:
 # Exactness.
 
 
+@pytest.mark.slow
 def test_a_seed_makes_a_run_repeatable_bit_for_bit() -> None:
     scenario = small(data=Points(processors=[Noise()]), trainer={"jit_compile": None})
     first, again = train(scenario), train(scenario)
@@ -477,6 +478,7 @@ def test_a_debugger_can_step_through_a_training() -> None:
 # The export without us.
 
 
+@pytest.mark.slow
 def test_an_export_predicts_the_same_in_a_process_with_tensorflow_alone(
     finished: tuple[Small, TrainResult], tmp_path: Path
 ) -> None:

@@ -205,6 +205,7 @@ def test_the_file_of_a_scenario_is_found_again(trained: Path, tmp_path: Path, qu
     assert "not shown" not in done.stdout
 
 
+@pytest.mark.slow
 def test_the_file_of_a_scenario_can_be_edited_and_the_run_be_moved(
     trained: Path, tmp_path: Path, quick_run: Run
 ) -> None:
@@ -246,6 +247,7 @@ def test_a_received_batch_is_not_run_until_it_is_trusted(tmp_path: Path, monkeyp
     assert experiments(tmp_path, "add", batch.path).returncode == 0
 
 
+@pytest.mark.slow
 def test_changed_code_in_a_batch_is_refused(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  one: {}\n")
     [module] = list(batch.code_dir.rglob("experts.py"))
@@ -359,6 +361,7 @@ def test_code_that_is_linked_into_or_out_of_a_run_belongs_to_it(tmp_path: Path) 
             check_trusted(file)
 
 
+@pytest.mark.slow
 def test_a_recorded_file_is_not_trusted_next_to_another_one_that_is_not(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("z = 1")
     record_trusted_code([tmp_path / "mine.py"])

@@ -175,7 +175,7 @@ def test_best_model_is_that_of_any_validation(straight: Path) -> None:
     assert [f"{row['lr']:.0e}" for row in rows[:6]] == ["1e-02"] * 3 + ["1e-03"] * 2 + ["1e-04"]
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, slow(3), 7])
+@pytest.mark.parametrize("steps_per_execution", [1, slow(3), slow(7)])
 def test_results_do_not_depend_on_the_steps_per_execution(
     steps_per_execution: int, straight: Path, tmp_path: Path
 ) -> None:
@@ -196,7 +196,7 @@ def test_validation_leaves_no_trace_in_the_training(straight: Path, tmp_path: Pa
     assert [row for row in trained[0] if row["epoch"] in (1, 2, 3)] == trained[1]
 
 
-@pytest.mark.parametrize("position", [Position(0, 4), slow(Position(1, 4)), Position(1, 8), slow(Position(2, 4))])
+@pytest.mark.parametrize("position", [Position(0, 4), slow(Position(1, 4)), slow(Position(1, 8)), slow(Position(2, 4))])
 def test_a_run_that_was_killed_ends_with_the_same_bits(straight: Path, tmp_path: Path, position: Position) -> None:
     copy = copy_as_killed(straight, tmp_path / "copy", position)
     train(within(copy), Resume())
@@ -225,7 +225,7 @@ class FailsInValidation(StopsInValidation):
     ("evaluator", "times", "position"),
     [
         (StopsInValidation, 1, Position(0, 10)),
-        (FailsInValidation, 3, Position(1, 8)),
+        slow(FailsInValidation, 3, Position(1, 8)),
         slow(StopsInValidation, 7, Position(2, 12)),
         slow(FailsInValidation, 0, Position(0, 5)),
     ],

@@ -177,9 +177,8 @@ def slice_of_cells() -> list[Cell]:
         ("TERM", "waiting", "Processes", "Recurrent"),
         ("USR1", "validation", "Streams", "VAE"),
         ("twice", "checkpoint", "Lists", "BFloat16"),
-        ("STOP", "step", "Arrays", "Plain"),
+        ("STOP", "within", "Arrays", "Plain"),
         ("KILL", "export", "Lists", "BFloat16"),
-        ("TERM", "within", "Arrays", "Plain"),
     ]
     return [Cell(number, *values) for number, values in enumerate(chosen)]
 
