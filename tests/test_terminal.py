@@ -60,6 +60,13 @@ def test_what_does_not_fit_is_counted() -> None:
     assert int(re.search(r"\+(\d+)", line)[1]) + len(shown) == len(many) - len(hidden)  # type: ignore[index]
 
 
+def test_the_monitored_value_is_shown_rather_than_val_loss() -> None:
+    row = {**ROW, "epoch": 12.247, "step": 200, "val_accuracy": 0.95}
+    line = EpochLine(200, ["a", "b"], "val_accuracy").format_for_console(row, True, 80, Style(is_colored=False))
+    assert "0.9500*" in line
+    assert "val_loss" not in line
+
+
 def test_waiting_for_data_is_shown_if_it_takes_long() -> None:
     assert "input-bound" not in console_line(ROW)
     assert "input-bound 73 %" in console_line({**ROW, "input_bound": 0.73})

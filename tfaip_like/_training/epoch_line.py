@@ -136,15 +136,21 @@ class EpochLine:
 
 
 def _fit(values: Sequence[_Value], num_primary: int, width: int) -> list[str]:
-    """Return the values that fit as text, beginning with the primary ones, whose names are shortened if necessary."""
+    """Return the values that fit as text.
+
+    The names of the primary values are shortened if necessary; of these the first and the last, the monitored one,
+    are kept longest.
+    """
     count = len(SEPARATOR) + len(f"+{len(values)}")  # of the values that are left out
-    texts: list[str] = []
-    for length in NAME_LENGTHS:
-        texts = [value.format(length) for value in values[:num_primary]]
-        if _width_of(texts) + count <= width:
-            break
-    while len(texts) > 1 and _width_of(texts) + count > width:
-        texts.pop()
+    primary = values[:num_primary]
+    choices = (
+        [value.format(length) for value in kept]
+        for kept in (primary, [*primary[:1], *primary[-1:]])
+        for length in NAME_LENGTHS
+    )
+    texts = next((texts for texts in choices if _width_of(texts) + count <= width), None)
+    if texts is None:
+        return [values[0].format(NAME_LENGTHS[-1])]
     for value in values[num_primary:] if len(texts) == num_primary else ():
         text = value.format(MAX_SECONDARY_NAME_LENGTH)
         is_complete = len(texts) == len(values) - 1
