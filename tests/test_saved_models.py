@@ -34,7 +34,7 @@ def make_network(*inner: keras.Layer) -> keras.Model:
     """Return a network with lookup tables, states, random generators, logits and a mixed precision."""
     words = keras.Input((4,), name="the words", dtype="string")
     hidden = layers.Embedding(5, 4)(layers.StringLookup(vocabulary=["a", "b", "c"])(words))
-    hidden = layers.Bidirectional(layers.LSTM(3, dropout=0.2, recurrent_dropout=0.2))(hidden)
+    hidden = layers.SimpleRNN(3, dropout=0.2, unroll=True)(hidden)
     hidden = layers.Dropout(0.3)(layers.BatchNormalization()(layers.Dense(4, dtype="mixed_float16")(hidden)))
     for layer in inner:
         hidden = layer(hidden)
