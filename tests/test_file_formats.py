@@ -117,6 +117,18 @@ def test_a_newer_file_is_an_error_that_names_the_version_to_install(header: dict
     ]
 
 
+def test_a_file_older_than_the_oldest_readable_version_is_an_error_with_advice() -> None:
+    notes = dataclasses.replace(NOTES, oldest=2, migrations={2: _rename_when})
+    assert notes.decode({VERSION: 2, "words": ["a"], "when": 1}, "note.json") == Note(["a"], 1.0)
+    with pytest.raises(FormatVersionError) as caught:
+        notes.decode({VERSION: 1, WRITER: "0.1.0", "words": "a", "when": 1}, "note.json")
+    assert str(caught.value).splitlines() == [
+        f"note.json: format_version: 1 is too old, written by tfaip_like 0.1.0; this is tfaip_like {__version__} "
+        "with version 3 of a note.",
+        "Write it again.",
+    ]
+
+
 HANDWRITTEN = {"a.json": '{"model": {}}', "b.yaml": "model: {}", "c.yaml": "format_version: 1\nmodel: {}"}
 
 

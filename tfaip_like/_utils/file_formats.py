@@ -1,8 +1,8 @@
 """Versions of the JSON files that we write and read back.
 
 Each kind of file has one `FileFormat`. Its files begin with `format_version` and the version of the package that wrote
-them. An older file is migrated to the current version before it is decoded; a newer one is an error that names the
-version to install.
+them. An older file is migrated to the current version before it is decoded, unless it is older than `oldest`; a newer
+one is an error that names the version to install.
 
 Example:
     >>> @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class FileFormat(Generic[T]):
     """Format of a kind of JSON file.
 
     Raise `version` whenever a key is added, removed, or changes its meaning, and register a migration from the version
-    before.
+    before; or raise `oldest` if there is none.
     """
 
     name: str
@@ -64,13 +64,15 @@ class FileFormat(Generic[T]):
     version: int = 1
     migrations: Mapping[int, Migration] = field(default_factory=dict)
     """Migration to the next version, by version."""
+    oldest: int = 1
+    """Oldest version that can be read."""
     advice: str = "Use the version of tfaip_like that wrote it, or make a new one."
-    """What to do with a file without a valid version."""
+    """What to do with a file without a valid version, or of one that is too old."""
     is_handwritten: bool = False
     """Whether people write such files: without a version they are of the current one."""
 
     def __post_init__(self) -> None:
-        missing = [version for version in range(1, self.version) if version not in self.migrations]
+        missing = [version for version in range(self.oldest, self.version) if version not in self.migrations]
         if missing:
             raise ValueError(f"file format {self.name!r}: no migration from version {missing[0]}")
 
@@ -78,7 +80,7 @@ class FileFormat(Generic[T]):
         """Read a file.
 
         Raises:
-            FormatVersionError: if it is of a newer version, or has none.
+            FormatVersionError: if its version is too new or too old, or missing.
             UsageError: if it is damaged; names the line or the key.
         """
         return self.decode(read_json(path), str(path))
@@ -107,7 +109,7 @@ class FileFormat(Generic[T]):
             where: name of the file, for messages.
 
         Raises:
-            FormatVersionError: if it is of a newer version, or has none.
+            FormatVersionError: if its version is too new or too old, or missing.
             UsageError: if it does not match its type; names the key.
         """
         return decode(self.content, self.upgrade(value, where), where)
@@ -120,7 +122,7 @@ class FileFormat(Generic[T]):
             where: name of the file, for messages.
 
         Raises:
-            FormatVersionError: if it is of a newer version, or has none.
+            FormatVersionError: if its version is too new or too old, or missing.
             UsageError: if it is not a JSON object.
         """
         values = dict(require_json_object(value, where))
@@ -148,13 +150,16 @@ class FileFormat(Generic[T]):
             version = decode(_Header, header, where).format_version
         except UsageError as error:
             raise FormatVersionError(f"{error}\n{self.advice}") from None
-        if version > self.version:
-            writer = f"tfaip_like {header[WRITER]}" if WRITER in header else "a newer tfaip_like"
-            raise FormatVersionError(
-                f"{where}: {VERSION}: {version} is too new, written by {writer}; this is tfaip_like {__version__} "
-                f"with version {self.version} of a {self.name}.\nUpdate tfaip_like, or use the one that wrote it."
-            )
-        return version
+        if self.oldest <= version <= self.version:
+            return version
+        is_newer = version > self.version
+        unknown = f"{'a newer' if is_newer else 'an older'} tfaip_like"
+        raise FormatVersionError(
+            f"{where}: {VERSION}: {version} is too {'new' if is_newer else 'old'}, written by "
+            f"{f'tfaip_like {header[WRITER]}' if WRITER in header else unknown}; this is tfaip_like {__version__} "
+            f"with version {self.version} of a {self.name}.\n"
+            f"{'Update tfaip_like, or use the one that wrote it.' if is_newer else self.advice}"
+        )
 
     def encode(self, value: T) -> dict[str, Any]:
         """Return the content of a file: the version, then the values."""
