@@ -337,8 +337,22 @@ NETWORK = {
             'x = keras.layers.Dense(self.units, activation="relu")(x)': 'x = keras.layers.Dense(4, name="a")(x)',
             'p = keras.layers.Dense(3, activation="softmax")(x)': 'p = keras.layers.Dense(3, name="a")(x)',
         },
-        'return {"p": p}',
-        'ValueError: The name "a" is used 2 times in the model. All operation names should be unique.',
+        'p = keras.layers.Dense(3, name="a")(x)',
+        "Net.build: two layers are named 'a'; choose different names",
+    ),
+    "duplicate layer names in a graph": Mistake(
+        {
+            "class Net(Model):\n": 'class Part(Graph):\n    n: int = 3\n    def build(self, x):\n        x = keras.layers.Dense(3, name="a")(x)\n        return keras.layers.Dense(self.n, name="a")(x)\n\nclass Net(Model):\n',
+            "units: int = 4": "units: int = 4\n    part: Graph = Part()",
+            'x = keras.layers.Dense(self.units, activation="relu")(x)': "x = self.part.build(x)",
+        },
+        'return keras.layers.Dense(self.n, name="a")(x)',
+        "Net.build: two layers of the graph 'part' are named 'a'; choose different names",
+    ),
+    "layer named like an input": Mistake(
+        {'p = keras.layers.Dense(3, activation="softmax")(x)': 'p = keras.layers.Dense(3, name="image")(x)'},
+        'p = keras.layers.Dense(3, name="image")(x)',
+        "Net.build: an input and a layer are named 'image'; choose different names",
     ),
     "layer name with slash": Mistake(
         {'x = keras.layers.Dense(self.units, activation="relu")(x)': 'x = keras.layers.Dense(4, name="a/b")(x)'},

@@ -63,13 +63,20 @@ class Shown(Line):
         }
 
 
+class Silent(Graph):
+    """The same part, which records nothing."""
+
+    def build(self, inputs: Any) -> Any:
+        return keras.layers.Dense(8, activation="relu", name="hidden")(inputs)
+
+
 class Plain(Shown):
     """The same network, which shows nothing."""
 
-    graph: Graph = Backbone()
+    graph: Graph = Silent()
 
     def build(self, inputs: Tensors) -> Tensors:
-        hidden = keras.layers.Dense(8, activation="relu", name="hidden")(inputs["x"])
+        hidden = self.graph.build(inputs["x"])
         return {"sum": keras.layers.Dense(1, name="add")(keras.layers.Dropout(0.1)(4 * hidden))[:, 0]}
 
 

@@ -37,13 +37,13 @@ def test_every_weight_of_a_network_has_a_unique_path(network: keras.Model) -> No
         "encoder/hidden/kernel",
         "hidden/kernel",
         "stack/norm/moving_mean",
-        "both/backward_rnn/simple_rnn_cell/recurrent_kernel",
+        "both/backward_layer/simple_rnn_cell/recurrent_kernel",
         "attention/query/kernel",
         "each/shared/bias",
         "scaled/second/kernel",
         "scaled/norm/gamma",
         "scaled/scale",
-        "scaled/scale#2",
+        "scaled/shift",
     } <= set(weights)
     assert not [path for path in weights if "seed" in path]
 
@@ -72,7 +72,7 @@ def test_a_layer_in_two_models_has_two_paths_and_one_set_of_weights() -> None:
         (".*/hidden", ["encoder/hidden/"]),
         ("stack/norm", ["stack/norm/"]),
         ("both", ["both/"]),
-        ("both/forward_rnn", ["both/forward_rnn/"]),
+        ("both/forward_layer", ["both/forward_layer/"]),
         ("attention/(key|query)", ["attention/key/", "attention/query/"]),
         ("each/shared", ["each/shared/"]),
         ("scaled", ["scaled/"]),
@@ -96,16 +96,16 @@ def test_frozen_weights_and_statistics_stay_bit_identical_while_the_others_move(
 ) -> None:
     before = values(network)
     np.savez(tmp_path / "before.npz", **before)  # type: ignore[arg-type]
-    scope = "encoder|stack/norm|both/forward_rnn|attention|scaled/norm"
+    scope = "encoder|stack/norm|both/forward_layer|attention|scaled/norm"
     trainer = {"epochs": 1, "no_train_scope": scope, "jit_compile": False, "val_every_n": 0}
     with caplog.at_level("INFO", "tfaip_like"):
         result = train(
             small(model=Nested(), trainer=trainer, warmstart=WarmStart(model=tmp_path / "before.npz"), evaluator=None)
         )
-    frozen = ("encoder/", "stack/norm/", "both/forward_rnn/", "attention/", "scaled/norm/")
+    frozen = ("encoder/", "stack/norm/", "both/forward_layer/", "attention/", "scaled/norm/")
     same = {path for path, value in values(result.network).items() if np.array_equal(value, before[path])}
     assert same == {path for path in before if path.startswith(frozen)}
-    printed = "frozen: encoder, stack/norm, both/forward_rnn, attention, scaled/norm (96 of 227 parameters)"
+    printed = "frozen: encoder, stack/norm, both/forward_layer, attention, scaled/norm (96 of 227 parameters)"
     assert printed in caplog.messages
 
 

@@ -534,7 +534,9 @@ def test_a_training_records_what_only_it_knows(trained: Path) -> None:
     assert record["data"] == {"train": 1437, "val": 360, "lav": 360}
     assert record["weights"] == 50826
     assert record["best_by"] == {"monitor": "val_accuracy", "mode": "max"}
-    assert "Total params: 50,826" in (trained / "model.txt").read_text()
+    network = (trained / "model.txt").read_text()
+    assert "Total params: 50,826" in network
+    assert re.search(r"weights by path:\n\ngraph/dense/kernel +\(\d+, \d+\)\n", network)
 
 
 @pytest.mark.slow

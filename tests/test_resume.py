@@ -362,7 +362,7 @@ EMPTY_STATE = SavedState(
 
 
 def content(value: float) -> CheckpointData:
-    return CheckpointData({"network:00000:w": np.full(7, value)}, EMPTY_STATE, {"class": "x:Y"})
+    return CheckpointData({"network:w": np.full(7, value)}, EMPTY_STATE, {"class": "x:Y"})
 
 
 FILES = ("variables.npz", "state.json", "params.json", CHECKSUMS)
@@ -387,7 +387,7 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_is_used(
     found = load_latest_valid(tmp_path)
     assert found is not None
     assert found[0].path.name == "epoch_0001"
-    assert found[1].arrays["network:00000:w"][0] == 1
+    assert found[1].arrays["network:w"][0] == 1
     assert "epoch_0002" in caplog.text
     assert "falling back to the previous checkpoint" in caplog.text
 
@@ -637,7 +637,7 @@ def test_a_deleted_best_model_comes_back_from_its_checkpoint(two_epochs: Path, t
 @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "float16", "bool", "uint64"])
 def test_a_checkpoint_holds_every_dtype(tmp_path: Path, dtype: str) -> None:
     array = np.arange(12).reshape(3, 4).astype(getattr(ml_dtypes, dtype, dtype))
-    arrays = {"network:00000:w": array, "network:00001:scalar": array[0, 1].reshape(())}
+    arrays = {"network:w": array, "network:scalar": array[0, 1].reshape(())}
     write_checkpoint(tmp_path, Position(1, 0), CheckpointData(arrays, EMPTY_STATE, {}))
     (found,) = list_checkpoints(tmp_path)
     read = found.read().arrays

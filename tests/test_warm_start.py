@@ -398,13 +398,13 @@ def test_checkpoints_provide_weights_and_exports_their_averages(tmp_path: Path) 
 
 def test_warm_start_loads_only_network_weights_of_a_checkpoint(tmp_path: Path) -> None:
     network = network_of(Line())
-    names = [f"network:{number:05d}:{path}" for number, path in enumerate(weight_paths(network))]
+    names = [f"network:{path}" for number, path in enumerate(weight_paths(network))]
     arrays = {name: np.ones(weight.shape) for name, weight in zip(names, network.weights, strict=True)}
     averages = {
-        f"optimizer:{number:05d}:{path}_past_average": np.zeros(weight.shape)
+        f"optimizer:{path}_past_average": np.zeros(weight.shape)
         for number, (path, weight) in enumerate(weight_paths(network).items())
     }
-    others = {"network:00009:seed_generator/seed_generator_state": np.zeros(2), "random:python": np.zeros(3)}
+    others = {"network:seed_generator/seed_generator_state": np.zeros(2), "random:python": np.zeros(3)}
     (tmp_path / "epoch_0007").mkdir()
     file = tmp_path / "epoch_0007" / "variables.npz"
     np.savez(file, **arrays, **averages, **others)  # type: ignore[arg-type]

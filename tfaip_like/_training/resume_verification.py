@@ -211,7 +211,7 @@ def _read_last_checkpoint(run: OutputDir) -> CheckpointData:
 def _find_differences(expected: CheckpointData, actual: CheckpointData) -> list[str]:
     """Return descriptions of the variables and history values that differ."""
     differences = [
-        name.split(":", 2)[2]
+        name.partition(":")[2]
         for name, array in expected.arrays.items()
         if name not in actual.arrays or array.tobytes() != actual.arrays[name].tobytes()
     ]

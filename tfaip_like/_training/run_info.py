@@ -8,6 +8,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import keras
+
+from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.epoch_line import BEST_MARK
 from tfaip_like._training.provenance import RunMetadata
@@ -46,7 +49,7 @@ def log_training_summary(components: TrainingComponents) -> None:
 
 
 def record_training_info(components: TrainingComponents, metadata: RunMetadata) -> None:
-    """Record dataset sizes, parameter count and monitored metric in `run.json`, and the layers in `model.txt`."""
+    """Record dataset sizes, parameter count and monitored metric in `run.json`, and the network in `model.txt`."""
     validations, best = components.validations.all, components.selection.best
     loaders = {"train": components.loader, **{each.prefix.removesuffix("_"): each.loader for each in validations}}
     metadata.update(
@@ -72,7 +75,17 @@ def _format_model_summary(networks: Networks) -> str:
         if networks.exported is not networks.prediction:
             lines.append("\nexported network:\n")
             networks.exported.summary(print_fn=lines.append)
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "\nweights by path:\n", *_list_weights(networks.training)]) + "\n"
+
+
+def _list_weights(network: keras.Model) -> list[str]:
+    """Return a line for each weight of a network, with the path that selects it for freezing and warm start."""
+    weights = weight_paths(network)
+    width = max(map(len, weights), default=0)
+    return [
+        f"{path:<{width}}  {tuple(weight.shape)}{'' if weight.trainable else '  not trained'}"
+        for path, weight in weights.items()
+    ]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._keras_ext.extended_optimizer import PAST_AVERAGE, RATE_FACTOR
-from tfaip_like._keras_ext.paths import weight_paths
+from tfaip_like._keras_ext.paths import SEED_STATE, number_duplicates
 from tfaip_like._training.checkpointing.checkpoints import NETWORK
 from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._utils.errors import UsageError
@@ -23,8 +23,6 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 METRICS, OPTIMIZER, RANDOM = "metrics", "optimizer", "random"
 """Groups of variables besides the network's: metrics of the current epoch, optimizer, random states outside layers."""
-_SEED_VARIABLE_NAME = "seed_generator_state"
-"""Keras' name of a layer's random state."""
 _OPTIONAL_OPTIMIZER_VARIABLES = re.compile(rf"_{PAST_AVERAGE}$|{RATE_FACTOR}$|^loss_scale_optimizer/")
 """Optimizer variables whose existence depends on other parameters than the optimizer's own."""
 
@@ -40,12 +38,12 @@ def seed_everything(seed: int) -> None:
 
 
 def capture(model: TrainingModel) -> Arrays:
-    """Return copies of all variables and random states, by GROUP:NUMBER:PATH."""
+    """Return copies of all variables and random states, by GROUP:PATH."""
     arrays = {}
-    named = [pair for group, variables in _variable_groups(model).items() for pair in _iter_variables(group, variables)]
-    for name, variable in [*_iter_network_variables(model.network), *named]:
-        # Copied, because TensorFlow and PyTorch return views of memory that the next step overwrites.
-        arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
+    for group, variables in {NETWORK: model.network.variables, **_variable_groups(model)}.items():
+        for name, variable in _iter_variables(group, variables):
+            # Copied, because TensorFlow and PyTorch return views of memory that the next step overwrites.
+            arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
     return arrays | _capture_host_rng()
 
 
@@ -79,12 +77,12 @@ def restore_network(network: keras.Model, arrays: Mapping[str, Any]) -> list[str
     Raises:
         UsageError: if weights are missing or have different shapes; names the first one.
     """
-    named = _index_by_path(_iter_network_variables(network))
+    named = _index_by_path(_iter_variables(NETWORK, network.variables))
     saved = _index_by_path((name, array) for name, array in arrays.items() if name.startswith(f"{NETWORK}:"))
     for path in (*saved, *named):
         have = "absent" if path not in saved else tuple(saved[path].shape)
         want = "absent" if path not in named else tuple(named[path].shape)
-        if have != want and not path.split("#")[0].endswith(_SEED_VARIABLE_NAME):
+        if have != want and not path.split("#")[0].endswith(SEED_STATE):
             problem = (
                 f"{path} is missing in the {'checkpoint' if have == 'absent' else 'model'}"
                 if "absent" in (have, want)
@@ -160,26 +158,12 @@ def global_seed_generator() -> keras.random.SeedGenerator:
     return seed_generator.global_seed_generator()
 
 
-def _iter_network_variables(network: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
-    """Yield weights (by the paths of `weight_paths`) and random states of a network."""
-    paths = {id(weight): path for path, weight in weight_paths(network).items()}
-    for number, variable in enumerate(network.variables):
-        yield f"{NETWORK}:{number:05d}:{paths.get(id(variable), variable.path)}", variable
-
-
 def _iter_variables(group: str, variables: Iterable[keras.Variable]) -> Iterator[tuple[str, keras.Variable]]:
-    # Numbered, because two variables may have the same path.
-    return ((f"{group}:{number:05d}:{variable.path}", variable) for number, variable in enumerate(variables))
+    return number_duplicates((f"{group}:{variable.path}", variable) for variable in variables)
 
 
 def _index_by_path(named: Iterable[tuple[str, T]]) -> dict[str, T]:
-    """Index by path alone, because changed parameters may shift the numbers; `#2` is the second value of a path."""
-    indexed: dict[str, T] = {}
-    for name, value in named:
-        path = name.split(":", 2)[2]
-        count = sum(known.split("#")[0] == path for known in indexed)
-        indexed[f"{path}#{count + 1}" if count else path] = value
-    return indexed
+    return {name.partition(":")[2]: value for name, value in named}
 
 
 def _capture_host_rng() -> Arrays:

@@ -208,6 +208,11 @@ def attach_remote_frame(error: BaseException, frame: Frame | None) -> None:
     setattr(error, _FRAME_ATTRIBUTE, frame)
 
 
+def call_site(called: Any) -> Frame | None:
+    """Return the line in user code that called a layer or operation first; None if none was recorded."""
+    return _call_sites.get(called)
+
+
 def record_call_site(called: Any, description: str) -> None:
     """Record the current user line as the call site of a layer or operation, unless it has one.
 

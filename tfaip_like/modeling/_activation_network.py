@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfaip_like._keras_ext.layer_names import make_names_unique
 from tfaip_like._user_code.code_errors import CodeError, qualified_method_name
 from tfaip_like.data._sample import Arrays
 from tfaip_like.modeling._activations import record_with, unique_name
@@ -87,6 +88,7 @@ def make_activation_network(
     if not recorder.was_called:
         return None
     outputs = {**network.output, **{f"{_PREFIX}{name}": tensor for name, tensor in recorder.tensors.items()}}
+    make_names_unique(outputs.values(), qualified_method_name(build))
     try:
         extended = keras.Model(network.input, outputs, name="activations")
     except ValueError as problem:

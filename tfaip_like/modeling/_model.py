@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from tfaip_like.data._sample import Arrays
+from tfaip_like.modeling._graph_scopes import in_graph_scope
 from tfaip_like.params import Params
 from tfaip_like.summaries import Histogram, Summary
 
@@ -177,6 +178,10 @@ class Model(Params, abc.ABC):
 class Graph(Params, abc.ABC):
     """Interchangeable part of a network, such as a backbone, selected by a flag.
 
+    The paths of its layers begin with the attribute of the model that holds it. They do not change when layers are
+    added elsewhere, so that weights can be frozen and loaded by path. Several graphs may name their layers alike;
+    within a graph names must differ.
+
     Example::
 
         class MLP(Graph):
@@ -184,13 +189,25 @@ class Graph(Params, abc.ABC):
             \"\"\"Number of hidden units.\"\"\"
 
             def build(self, inputs):
-                return keras.layers.Dense(self.units, activation="relu")(inputs)
+                return keras.layers.Dense(self.units, activation="relu", name="hidden")(inputs)
+
+        class Net(Model):
+            encoder: Graph = MLP()
+            \"\"\"Encoder, whose weights are `encoder/hidden/kernel` and `encoder/hidden/bias`.\"\"\"
+
+            def build(self, inputs):
+                return {"y": keras.layers.Dense(1, name="head")(self.encoder.build(inputs["x"]))}
     """
 
     foreign_name_hints = dict.fromkeys(("call", "forward", "apply"), "define the graph in `build`")
 
     experiment_defaults: ClassVar[dict[str, Any]] = {}
     """Default flags of this graph, see `Model.experiment_defaults`."""
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "build" in vars(cls):
+            cls.build = in_graph_scope(cls.build)  # type: ignore[method-assign]
 
     @abc.abstractmethod
     def build(self, inputs: Any) -> Any:

@@ -12,9 +12,11 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from tfaip_like._keras_ext import range_checks, regularizers
+from tfaip_like._keras_ext import layer_names, range_checks, regularizers
 from tfaip_like._keras_ext.broadcasting import PROBE_BATCH_SIZE
 from tfaip_like._keras_ext.call_sites import record_call_sites
+from tfaip_like._keras_ext.paths import set_variable_paths
+from tfaip_like._keras_ext.symbolic_graph import find_source_inputs
 from tfaip_like._user_code.code_errors import CodeError, attribute_errors_to, attribute_frame, qualified_method_name
 from tfaip_like._utils.errors import with_article
 from tfaip_like.data import Data
@@ -22,6 +24,7 @@ from tfaip_like.data._sample import Arrays
 from tfaip_like.modeling._activation_network import ActivationNetwork, BuildRecorder, make_activation_network
 from tfaip_like.modeling._activations import record_with
 from tfaip_like.modeling._context import TrainingPosition, current_position, start_position, use_position
+from tfaip_like.modeling._graph_scopes import graph_scopes
 from tfaip_like.modeling._model import Model, Tensors
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ logger = logging.getLogger(__name__)
 PROBE_LENGTH = 997
 """Size of unknown axes in the symbolic inputs that `check_batch_axis` uses."""
 
+layer_names.install()
 range_checks.install()
 regularizers.install()
 
@@ -74,6 +78,13 @@ def build_networks(model: Model, data: Data) -> Networks:
     Raises:
         UsageError: If a method of the model does not return tensors, or uses untrained weights for prediction.
     """
+    with graph_scopes(model):
+        networks = _build_networks(model, data)
+    set_variable_paths(networks.training)
+    return networks
+
+
+def _build_networks(model: Model, data: Data) -> Networks:
     specs, targets = data.validate_specs("inputs"), data.validate_specs("targets")
     for name in specs:
         if "/" in name or not name:
@@ -305,32 +316,13 @@ def _make_network(build: Callable[..., Any], inputs: Mapping[str, keras.KerasTen
     if not outputs or not all(isinstance(name, str) and name for name in outputs):
         raise CodeError(f"{origin} returned outputs {list(outputs)}; each needs a name: {{'name': tensor, ...}}", build)
     outputs = {name: _cast_to_float32(output) for name, output in outputs.items()}
-    used = _find_source_inputs(outputs)
+    used = find_source_inputs(outputs.values())
     inputs = {name: tensor for name, tensor in inputs.items() if name in used}
+    layer_names.make_names_unique(outputs.values(), origin)
     with attribute_errors_to(build):
         network = keras.Model(inputs, dict(outputs), name="network")
     check_batch_axis(origin, network, build)
     return network
-
-
-def _find_source_inputs(outputs: Mapping[str, keras.KerasTensor]) -> set[str]:
-    """Return the names of the inputs that the outputs depend on.
-
-    `keras.utils.get_source_inputs` visits a tensor once for each path to it; the number of paths doubles with each
-    step of a decoder and each residual block (measured: 3 s for ten steps of a GRU, 100 s for an LSTM).
-    """
-    waiting, seen, names = list(outputs.values()), set(), set()
-    while waiting:
-        tensor = waiting.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        operation, index, _ = tensor._keras_history
-        node = operation._inbound_nodes[index]
-        if node.is_input:
-            names.add(tensor.name)
-        waiting.extend(node.input_tensors)
-    return names
 
 
 def _cast_to_float32(output: keras.KerasTensor) -> keras.KerasTensor:

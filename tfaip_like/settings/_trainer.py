@@ -106,7 +106,8 @@ class Trainer(Params):
     """Keras dtype policy: layers compute in this precision, weights stay float32. mixed_float16 uses loss scaling."""
 
     no_train_scope: str | None = None
-    """Regular expression for the paths of layers to freeze (encoder/dense_1), including the layers nested in them."""
+    """Regular expression for the paths of layers or graphs to freeze (encoder/conv, encoder), with all layers in them.
+    model.txt of a run lists the paths."""
 
     on_nan: Annotated[Literal["stop", "skip"], TensorFlowOnly()] = "stop"
     """Action on a non-finite loss or gradient: stop with a diagnosis, or skip the step."""

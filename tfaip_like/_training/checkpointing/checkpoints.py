@@ -2,7 +2,7 @@
 
 checkpoints/epoch_0012/            after 12 epochs
 checkpoints/epoch_0012_step_00345/ 345 steps later
-    variables.npz   arrays of all variables, named GROUP:NUMBER:PATH
+    variables.npz   arrays of all variables, named GROUP:PATH
     state.json      everything else: position, history, best epoch, early stopping
     params.json     parameters of the run
     checksums.json  SHA-256 of the other files
@@ -51,7 +51,7 @@ SUPERSEDED = "superseded"
 REMOVAL_SUFFIX = ".old"
 """Suffix of a checkpoint that is being removed."""
 NETWORK = "network"
-"""Group of the network's variables: network:00003:encoder/dense/kernel."""
+"""Group of the network's variables: network:encoder/dense/kernel."""
 
 CHECKSUMMED_FILES: tuple[Literal["variables.npz", "state.json", "params.json"], ...] = (VARIABLES, STATE, PARAMS)
 Checksums = TypedDict("Checksums", {"variables.npz": str, "state.json": str, "params.json": str})
@@ -89,7 +89,7 @@ class CheckpointData:
     """Contents of a checkpoint."""
 
     arrays: Arrays
-    """Variables by name (GROUP:NUMBER:PATH)."""
+    """Variables by name (GROUP:PATH)."""
     state: SavedState
     params: dict[str, Json]
     """Parameters of the scenario."""

@@ -130,6 +130,8 @@ class SavedState:
 STATE_FORMAT = FileFormat(
     "checkpoint",
     SavedState,
-    advice="Resume with the version of tfaip_like that wrote it (run.json: versions), or start a new run from its "
-    "weights with --warmstart.model.",
+    version=2,
+    oldest=2,  # the names of its variables (`variables.npz`) changed, and depend on the network
+    advice="Resume with the version of tfaip_like that wrote it (run.json: versions), or start a new run from the "
+    "weights of its export with --warmstart.model RUN/best.",
 )

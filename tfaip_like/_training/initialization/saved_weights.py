@@ -15,9 +15,10 @@ import keras
 import numpy as np
 
 from tfaip_like._export.layout import MODEL, WEIGHTS
-from tfaip_like._keras_ext.paths import join_path, weight_paths
+from tfaip_like._keras_ext.paths import SEED_STATE, join_path, weight_paths
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.checkpointing.checkpoints import NETWORK, VARIABLES, list_checkpoints, read_arrays
+from tfaip_like._training.checkpointing.checkpoints import NETWORK, STATE, VARIABLES, list_checkpoints, read_arrays
+from tfaip_like._training.checkpointing.state_schema import STATE_FORMAT
 from tfaip_like._training.initialization.keras_files import (
     Array,
     Entry,
@@ -116,9 +117,11 @@ def _read_arrays(file: Path) -> Iterator[tuple[str, Entry]]:
         for name, array in read_npz(file).items():
             yield name, array if is_numeric(array) else f"{name}: expected numbers, got an array of dtype {array.dtype}"
         return
+    if (state := file.with_name(STATE)).exists():
+        STATE_FORMAT.upgrade(read_json(state), str(state))  # other versions have other names
     for name, array in read_arrays(file).items():
-        if name.startswith(f"{NETWORK}:") and not name.endswith("/seed_generator_state"):
-            yield name.split(":", 2)[2], array
+        if name.startswith(f"{NETWORK}:") and not name.endswith(f"/{SEED_STATE}"):
+            yield name.partition(":")[2], array
 
 
 def _read_json(file: Path) -> Iterator[tuple[str, Entry]]:
