@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,20 +173,29 @@ KILLED_AT = {
     "log_params 1": [],
     "log_metrics 2": [12],
     "after log_metrics 2": [12, 24],
+    "after log_summary 3": [12, 24],
     "log_best 2": [12, 24],
     "log_artifact 1": [12, 24, 36],
 }
 
 
-@pytest.mark.parametrize("point", [point if point.startswith("after") else slow(point) for point in KILLED_AT])
+def showing_run(folder: Path) -> Small:
+    """Return a training with a journal, and with summaries."""
+    return logging_run(folder, evaluator=Shown())
+
+
+@pytest.mark.parametrize("point", [point if point == "after log_metrics 2" else slow(point) for point in KILLED_AT])
 def test_a_killed_run_continues_in_the_same_run_and_repeats_no_step(point: str, plain: Path, tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from test_loggers import *; train(logging_run(Path(sys.argv[1])))"
+    code = "import sys; from pathlib import Path; from test_loggers import *; train(showing_run(Path(sys.argv[1])))"
     environment = {**os.environ, FAILURE: f"{point}=kill"}
     killed = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=Path(__file__).parent, env=environment)
     assert killed.returncode == -signal.SIGKILL
     assert steps(tmp_path / "journal") == KILLED_AT[point]
-    train(logging_run(tmp_path), Resume())
+    train(showing_run(tmp_path), Resume())
     assert steps(tmp_path / "journal") == [12, 24, 36]
+    shown = {(line["step"], line["name"]) for line in calls(tmp_path / "journal", "log_summary")}
+    assert shown == {(step, name) for step in (12, 24, 36) for name in ("val_ramp", "val_note")}
+    assert [line["step"] for line in calls(tmp_path / "journal", "log_best")] == [12, 24, 36]
     assert {line["id"] for line in Journal.lines(tmp_path / "journal")} == {"run-0"}
     assert differences(plain, tmp_path / "run") == []
 
@@ -252,6 +261,57 @@ def test_a_logger_that_is_added_gets_the_epochs_before(tmp_path: Path) -> None:
     train(small(tmp_path / "run", trainer={"epochs": 4}), Resume())
     train(small(tmp_path / "run", trainer={"epochs": 4}), Resume(), loggers=[Journal(file=tmp_path / "journal")])
     assert steps(tmp_path / "journal") == [12, 24, 36]  # not those of another run
+
+
+def log_resumed(
+    file: Path, history: Sequence[LoggedEpoch], new: Sequence[LoggedEpoch], branches: bool = False, batch: int = 8
+) -> None:
+    """Log new epochs as a process does that was resumed after others."""
+    records = LoggedRuns(OutputDir(file.parent))
+    threads = [
+        LoggerThread(each, LoggedRun("run", "Small"), {"batch": batch}, history, branches, records)
+        for each in (Journal(file=file), TensorBoard(log_dir=file.parent / "events"))
+    ]
+    for thread in threads:
+        thread.start()
+        for epoch in new:
+            thread.put(epoch)
+        thread.finish("done")
+        thread.wait(30)
+        thread.close()
+
+
+def runs(file: Path) -> dict[str, list[int]]:
+    """Return the steps of each run."""
+    return {
+        line["id"]: [each["step"] for each in calls(file, "log_metrics") if each["id"] == line["id"]]
+        for line in Journal.lines(file)
+    }
+
+
+def test_all_epochs_are_logged_if_the_steps_begin_at_a_smaller_number(tmp_path: Path) -> None:
+    file, first = tmp_path / "journal", epochs(2)
+    log_resumed(file, [], first)
+    larger_batches = [LoggedEpoch(epoch, 5 * epoch, {"epoch": epoch}) for epoch in (3, 4, 5)]
+    log_resumed(file, first, larger_batches[:2], batch=16)
+    log_resumed(file, [*first, *larger_batches[:2]], larger_batches[2:], batch=16)
+    assert list(runs(file).values()) == [[10, 20], [15, 20, 25]]
+
+
+@pytest.mark.parametrize("branches", [False, True])
+def test_a_server_that_was_away_during_a_resumed_training_gets_its_epochs_after_the_next_resume(
+    branches: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, all_epochs = tmp_path / "journal", epochs(5)
+    log_resumed(file, [], all_epochs[:2])
+    monkeypatch.setenv(FAILURE, "start=ConnectionError")
+    first = 1 if branches else 2
+    log_resumed(file, all_epochs[:first], all_epochs[first:4], branches)
+    monkeypatch.delenv(FAILURE)
+    log_resumed(file, all_epochs[:4], all_epochs[4:])
+    expected = [[10, 20], [20, 30, 40, 50]] if branches else [[10, 20, 30, 40, 50]]
+    assert list(runs(file).values()) == expected
+    assert [line["resumed"] for line in calls(file, "start")] == [False, not branches]
 
 
 def test_a_damaged_record_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -53,13 +53,16 @@ class LoggerThread:
         self.name = type(configured).__name__
         self._calls = LoggerCalls(self.name)
         self._parameters = parameters
-        self._history = history
         self._records = records or LoggedRuns(None)
         self._queue_size = queue_size
-        self._number, previous = self._records.open(configured, parameters)
-        self._logged_step = 0
-        """Last step that is logged; epochs up to it are not logged again."""
-        self._run = self._continue_run(run, previous, branches)
+        resumed_from = history[-1].epoch if history else 0.0
+        self._number, record = self._records.open(configured, parameters, resumed_from, branches)
+        self._history = [epoch for epoch in history if epoch.epoch > record.begin]
+        self._run = self._continue_run(run, record)
+        self._logged_step = record.step
+        """Last step that was logged before; epochs up to it are not logged again."""
+        self._incomplete_step = 0
+        """Step whose metrics are logged, but perhaps not its summaries; 0 for none."""
         self._queue: deque[LoggedEpoch] = deque()
         self._changed = threading.Condition()
         """Guards and announces changes of the queue, the status and the artifact."""
@@ -69,16 +72,12 @@ class LoggerThread:
         # A daemon: a server that does not answer must not keep the process alive.
         self._thread = threading.Thread(target=self._run_guarded, name=f"logger {self.name}", daemon=True)
 
-    def _continue_run(self, run: LoggedRun, previous: LoggerRecord | None, branches: bool) -> LoggedRun:
+    def _continue_run(self, run: LoggedRun, record: LoggerRecord) -> LoggedRun:
         """Return the run as the logger sees it: new, continued, or branched off an earlier one."""
-        if previous is None:
-            return run
-        if branches or not previous.has_parameters(self._parameters):
-            self._logged_step = self._history[-1].step if self._history else 0
-            return dataclasses.replace(run, parent=previous.state)
-        self._logged_step = previous.step
-        self._logger.load_state_dict(previous.state)
-        return dataclasses.replace(run, is_resumed=True, logged_steps=previous.step)
+        if not record.is_started:
+            return dataclasses.replace(run, parent=record.parent)
+        self._logger.load_state_dict(record.state)
+        return dataclasses.replace(run, is_resumed=True, logged_steps=record.step)
 
     def start(self) -> None:
         """Start the thread."""
@@ -143,9 +142,10 @@ class LoggerThread:
             self._calls.report_fault(error, "run")
 
     def _work(self) -> None:
+        self._record()  # that it branches off, if its server is away all the time
         if not self._calls.call(lambda: self._logger.start(self._run), "start"):
             return
-        self._record(state=read_state(self._logger), step=self._logged_step)
+        self._record(state=read_state(self._logger), is_started=True)
         self._calls.call(lambda: self._logger.log_params(self._parameters), "log_params")
         if self._run.is_resumed:
             self._calls.call(self._query_last_step, "last_step")
@@ -160,7 +160,11 @@ class LoggerThread:
 
     def _query_last_step(self) -> None:
         step = self._logger.last_step()
-        self._logged_step = self._logged_step if step is None else step
+        if step is None:
+            return
+        if step > self._logged_step:  # the training was killed while it was logged
+            self._incomplete_step = step
+        self._logged_step = step
 
     def _wait_for_epoch(self) -> LoggedEpoch | None:
         """Return the next epoch, which stays in the queue until it is logged; None at the end."""
@@ -169,14 +173,17 @@ class LoggerThread:
             return self._queue[0] if self._queue else None
 
     def _log(self, epoch: LoggedEpoch) -> None:
-        """Log an epoch, unless it is logged already."""
-        if epoch.step <= self._logged_step:
+        """Log an epoch, or what is missing of it, unless it is logged already."""
+        is_incomplete = epoch.step == self._incomplete_step
+        if epoch.step <= self._logged_step and not is_incomplete:
             return
-        results = [self._calls.call(method, name) for name, method in epoch.calls(self._logger)]
+        calls = epoch.calls(self._logger)
+        results = [
+            self._calls.call(method, name) for name, method in calls if name != "log_metrics" or not is_incomplete
+        ]
         if not all(results):
             with self._changed:
                 self._num_lost += 1
-        self._logged_step = epoch.step
         self._record(step=epoch.step)
 
     def _finish(self) -> None:
