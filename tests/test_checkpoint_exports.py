@@ -13,6 +13,7 @@ from conftest import Run, slow
 from small import small
 
 from tfaip_like import Mode, UsageError, load_predictor, train
+from tfaip_like._cli.export_arguments import without_superseded
 from tfaip_like._export.exported_model import load_export
 from tfaip_like._training.checkpoint_export import export_checkpoint
 from tfaip_like._training.checkpointing.checkpoints import Checkpoint, CheckpointData, Position, write_checkpoint
@@ -80,6 +81,14 @@ def test_a_missing_checkpoint_is_reported_with_the_available_ones(
     done = quick_run(command, trained / folder, cwd=TESTS)
     assert done.returncode == 2
     assert done.stderr.startswith(f"{command}: {trained / folder}: {message}")
+
+
+def test_all_checkpoints_of_a_run_do_not_include_its_superseded_ones(trained: Path, tmp_path: Path) -> None:
+    checkpoints = [tmp_path / "epoch_0001", tmp_path / "superseded_2"]
+    for path in (checkpoints[0], checkpoints[1] / "epoch_0002"):
+        shutil.copytree(trained / "checkpoints/epoch_0001", path)
+    assert without_superseded(sorted(tmp_path.iterdir())) == checkpoints[:1]
+    assert without_superseded(checkpoints[1:]) == checkpoints[1:]  # asked for on its own: an error says what to choose
 
 
 def test_load_predictor_explains_that_a_checkpoint_is_not_an_export(trained: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._export.layout import resolve_export_dir
 from tfaip_like._export.scenario_loading import load_scenario
-from tfaip_like._training.checkpointing.checkpoints import list_checkpoints, open_checkpoint
+from tfaip_like._training.checkpointing.checkpoints import SUPERSEDED, list_checkpoints, open_checkpoint
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.scenario import Scenario
@@ -61,7 +61,8 @@ def open_exports(words: Sequence[str], device: Device) -> Iterator[list[Resolved
     with temporary_directory() as folder:
         if contains_checkpoint(words):
             initialize_runtime(device)
-        exports = [_resolve_export(Path(word), folder / str(number)) for number, word in enumerate(words)]
+        paths = without_superseded([Path(word) for word in words])
+        exports = [_resolve_export(path, folder / str(number)) for number, path in enumerate(paths)]
         try:
             yield exports
         except UsageError as error:
@@ -70,6 +71,15 @@ def open_exports(words: Sequence[str], device: Device) -> Iterator[list[Resolved
                 text = text.replace(str(export.path), str(export.name))
             error.args = (text,)
             raise
+
+
+def without_superseded(paths: Sequence[Path]) -> Sequence[Path]:
+    """Return the paths without directories of superseded checkpoints, which `RUN/checkpoints/*` includes."""
+    chosen = [path for path in paths if not (path.name.startswith(SUPERSEDED) and list_checkpoints(path))]
+    for path in paths if chosen else ():
+        if path not in chosen:
+            logger.info("%s: skipped; its checkpoints are superseded", path)
+    return chosen or paths
 
 
 def _resolve_export(path: Path, new_export: Path) -> ResolvedExport:
