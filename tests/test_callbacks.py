@@ -24,6 +24,7 @@ from tfaip_like import ArraySource, Interrupted, Mode, UsageError, keras, load_p
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.run_files import read_history
 from tfaip_like._training.checkpointing.checkpoints import Position, list_checkpoints
+from tfaip_like._training.resume_verification import verify_resume
 from tfaip_like._training.variables import seed_everything
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like.callbacks import Callback, RunContext
@@ -173,6 +174,28 @@ def test_a_callback_ends_the_training_after_the_epoch_with_all_validations(tmp_p
     assert [row["epoch"] for row in result.history] == [1]
     assert "val_loss" in result.history[0]
     assert train(scenario, Resume()).stopped_early == "enough"  # nothing is trained
+
+
+def test_verify_names_the_callback_that_ends_the_training_too_early() -> None:
+    with pytest.raises(
+        UsageError, match=r"--verify: a callback ended .* of 2 epochs too early: enough;\nverify without"
+    ):
+        verify_resume(small(callbacks=[Stopper()]))
+
+
+class FailsInVerify(Callback):
+    """Raises in a temporary run."""
+
+    def on_epoch_end(self, run: RunContext, metrics: Metrics) -> None:
+        if run.is_temporary:
+            raise ValueError("no messages here")
+
+
+def test_an_error_of_a_callback_in_verify_names_no_files_that_are_removed() -> None:
+    train(small(callbacks=[FailsInVerify()], trainer={"epochs": 1}))
+    with pytest.raises(ValueError, match="no messages here") as caught:
+        verify_resume(small(callbacks=[FailsInVerify()]))
+    assert caught.value.__notes__ == ["Raised by the callback FailsInVerify in `on_epoch_end`."]
 
 
 class Reserved(Callback):

@@ -8,11 +8,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tfaip_like._runs.output_dir import NONDETERMINISTIC_COLUMNS, OutputDir
+from tfaip_like._runs.temporary_runs import mark_temporary_runs
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, list_checkpoints
 from tfaip_like._training.devices import Devices, configure_devices
 from tfaip_like._training.training import run_training
@@ -71,6 +73,8 @@ class _InterruptionProbe:
 def verify_resume(scenario: Scenario) -> str:
     """Train a few steps, interrupt the same training in several ways, resume each in a new process, and compare.
 
+    Callbacks run as in a training, because they may change it; loggers do not.
+
     The interruptions are a kill; SIGTERM after a step, while waiting for data and during validation; and an exception
     during validation.
 
@@ -79,14 +83,19 @@ def verify_resume(scenario: Scenario) -> str:
 
     Raises:
         TrainingError: if a resumed training differs; names the first variables and values.
-        UsageError: if an epoch is too short to be interrupted.
+        UsageError: if an epoch is too short to be interrupted, or a callback ends the training.
     """
-    with temporary_directory() as temp_dir:
+    with temporary_directory() as temp_dir, mark_temporary_runs(), _without_notes_on(temp_dir):
         uninterrupted = OutputDir(Path(temp_dir, "uninterrupted"))
         devices = configure_devices(scenario.device)
         with console_level(logging.ERROR):  # the user need not see the logs of temporary runs
             run_training(_shorten(scenario, uninterrupted.path), devices)
         expected = _read_last_checkpoint(uninterrupted)
+        if expected.state.selection.stop_reason:
+            raise UsageError(
+                f"--verify: a callback ended the training of {NUM_EPOCHS} epochs too early: "
+                f"{expected.state.selection.stop_reason};\nverify without it (--callbacks [])"
+            )
         validates = any(name.startswith("val_") for name in expected.state.history[-1])
         lines, failures = [], []
         for name, interrupt in _make_interruptions(uninterrupted, devices, validates).items():
@@ -106,6 +115,17 @@ def verify_resume(scenario: Scenario) -> str:
         )
     lines.append(f"compared {len(expected.arrays)} arrays and the history of {NUM_EPOCHS} epochs")
     return "\n".join(lines)
+
+
+@contextmanager
+def _without_notes_on(temp_dir: Path) -> Iterator[None]:
+    """Drop the notes of an exception that name files of a temporary run, which nobody can resume or read."""
+    try:
+        yield
+    except Exception as error:
+        notes = getattr(error, "__notes__", [])
+        notes[:] = [note for note in notes if str(temp_dir) not in note]
+        raise
 
 
 def _make_interruptions(uninterrupted: OutputDir, devices: Devices, validates: bool) -> dict[str, Interruption]:

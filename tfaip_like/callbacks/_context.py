@@ -47,6 +47,10 @@ class RunContext(Protocol):
     def network(self) -> keras.Model:
         """Return the network with its current weights; reading it may wait for the device."""
 
+    @property
+    def is_temporary(self) -> bool:
+        """Return whether the results are discarded: a short training of `--verify`, or a calibration of a batch."""
+
     def log(self, name: str, value: float) -> None:
         """Add a value to the next row of history.csv, of an epoch or of a validation within it, and to each logger.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from tfaip_like._runs.temporary_runs import is_temporary_run
 from tfaip_like._training.steps.train_step import TrainStep
 from tfaip_like._training.steps.training_model import RESERVED_NAMES, TrainingModel
 from tfaip_like._training.train_state import TrainState
@@ -76,6 +77,11 @@ class TrainingContext:
         """Return the model that Keras callbacks see, with its optimizer."""
         self.train_step.sync_to_model()
         return self._model
+
+    @property
+    def is_temporary(self) -> bool:
+        """Return whether the results are discarded."""
+        return is_temporary_run()
 
     def log(self, name: str, value: float) -> None:
         """Add a value to the metrics of the current epoch."""

@@ -24,6 +24,7 @@ from typing import Annotated
 
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import Run
+from tfaip_like._runs.temporary_runs import TEMPORARY_RUN_ENVIRONMENT
 from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.json_files import Json, format_json, parse_json_line, short_json
 from tfaip_like._utils.processes import ParentPipe, session_memory_mb
@@ -236,7 +237,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
         process = subprocess.Popen(
             words,
             cwd=batch.read_index().folder,
-            env={**environment, **parent_pipe.environment},
+            env={**environment, **TEMPORARY_RUN_ENVIRONMENT, **parent_pipe.environment},
             pass_fds=[parent_pipe.descriptor],
             stdout=file,
             stderr=file,
