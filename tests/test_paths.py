@@ -34,7 +34,6 @@ class Block(layers.Layer):
         self.same = [layers.Dense(4, name="same"), layers.Dense(4, name="same")]
         self.heads = {"left": layers.Dense(4), "right": layers.Dense(4)}
         self.drop = layers.Dropout(0.1)
-        self.both = layers.Bidirectional(layers.LSTM(2, unroll=True))
 
     def build(self, shape: Any) -> None:
         self.scale = self.add_weight(shape=(4,), initializer="ones")
@@ -43,14 +42,7 @@ class Block(layers.Layer):
     def call(self, x: Any) -> Any:
         for layer in (self.proj, self.named, *self.convs, *self.same, *self.heads.values()):
             x = layer(x)
-        x = self.both(keras.ops.expand_dims(self.drop(x), 1))
-        return x * self.scale + self.shifts[0] + self.shifts[1]
-
-
-BLOCK = {
-    *("proj", "given", "convs/0", "convs/1", "same/0", "same/1", "heads/left", "heads/right"),
-    *(f"both/{layer}_layer/lstm_cell{part}" for layer in ("forward", "backward") for part in ("", "/seed_generator")),
-}
+        return self.drop(x) * self.scale + self.shifts[0] + self.shifts[1]
 
 
 class Body(Graph):
@@ -123,16 +115,23 @@ def test_layers_of_a_graph_are_named_after_the_attribute_that_holds_it() -> None
 
 def test_layers_of_a_custom_layer_are_named_by_the_user_or_after_attributes() -> None:
     paths = paths_of(Pair(own=("Block",)))
-    assert {path for path in layers_of(paths) if path.startswith("block/")} == {
-        *(f"block/{name}" for name in BLOCK),
-        *("block/shifts", "block/drop/seed_generator"),
+    assert {path.removeprefix("block/") for path in layers_of(paths) if path.startswith("block/")} == {
+        *("proj", "given", "convs/0", "convs/1", "same/0", "same/1", "heads/left", "heads/right"),
+        *("shifts", "drop/seed_generator"),
     }
     assert {"block/scale", "block/shifts/0", "block/shifts/1"} <= set(paths)
     assert "block/drop/seed_generator/seed_generator_state" in paths
 
 
+def test_layers_that_keras_copies_are_named_after_attributes() -> None:
+    both = layers.Bidirectional(layers.SimpleRNN(2, return_sequences=True, unroll=True), name="both")
+    network = build_with(lambda x: layers.Flatten()(both(layers.Reshape((2, 2))(x))))
+    paths = {f"both/{layer}_layer/simple_rnn_cell/kernel" for layer in ("forward", "backward")}
+    assert paths <= set(read_paths(network))
+
+
 def test_two_builds_in_a_process_have_the_same_paths() -> None:
-    model = Pair(own=("Block", "Dense", "Sequential", "Block", "Dropout"))
+    model = Pair(own=("Block", "Sequential", "Block", "Dropout"))
     first = paths_of(model)
     assert paths_of(model) == first
     assert read_paths(build_networks(model, Points()).training) == first  # without a reset of Keras' numbers
@@ -162,12 +161,12 @@ def test_one_graph_in_two_attributes_or_called_twice_has_two_paths() -> None:
 KINDS = ("Dense", "Norm", "Dropout", "Block", "Sequential", "Dense:first", "Block:second")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     st.sampled_from(["encoder", "decoder", "own", "blocks"]),
     st.integers(0, 3),
     st.sampled_from([*KINDS, "Dense:added", "Block:added"]),
-    st.lists(st.sampled_from(KINDS[:5]), min_size=1, max_size=3),
+    st.lists(st.sampled_from(KINDS[:5]), min_size=1, max_size=2),
 )
 def test_an_added_layer_changes_no_path_but_of_its_class_in_its_own_graph(
     place: str, index: int, added: str, kinds: list[str]

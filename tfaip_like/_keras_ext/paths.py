@@ -163,7 +163,7 @@ def _number_by_class(parts: Iterable[Any], taken: set[str]) -> dict[int, str]:
 def _split_number(name: str) -> tuple[str, int]:
     """Return the class and the number in a name that Keras made (`dense_2`)."""
     base, _, number = name.rpartition("_")
-    return (base, int(number)) if base and number.isdigit() else (name, 0)
+    return (base, int(number)) if base and number.isdecimal() else (name, 0)
 
 
 def _attribute_paths(layer: keras.Layer) -> dict[int, str]:
