@@ -201,7 +201,7 @@ def test_the_exit_code_of_a_signal_is_recorded(name: str, code: int, tmp_path: P
     _, errors = process.communicate(timeout=120)
     assert process.returncode == code
     assert re.search(
-        rf"stopped after \d+ epochs?\n(.*\n)*train-scenario: stopped by {name}\nRun `resume-training .*\n$", errors
+        rf"stopped after epoch \d+\n(.*\n)*train-scenario: stopped by {name}\nRun `resume-training .*\n$", errors
     )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"]["epoch"] >= 1
