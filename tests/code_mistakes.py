@@ -782,7 +782,7 @@ DATA = {
     "source returns class": Mistake(
         {"return Files(40)": "return Files"},
         "return Files",
-        "Images.source(Mode.TRAIN) returned the class Files; write Files(...)",
+        "Images.source(Mode.TRAIN) returned the class Files; return an instance: Files(...)",
     ),
     "source returns Sample": Mistake(
         {"return Files(40)": "return Files(40)[0]"},
@@ -1082,7 +1082,7 @@ DATA = {
     "processor not list": Mistake(
         {"list[Processor] = [Scale()]": "list[Processor] = Scale()"},
         "processors: list[Processor] = Scale()",
-        "--data.processors: expected Scale ..., got a Scale",
+        "--data.processors: expected ",
     ),
     "processor random misuse": Mistake(
         {

@@ -13,8 +13,15 @@ from tfaip_like import keras
 from tfaip_like._export.layout import SERVE, WITH_LOGITS
 from tfaip_like._export.saved_models import SavedModelWriter
 from tfaip_like.modeling._context import TrainingPosition, context, use_position
+from tfaip_like.modeling._network import reset_keras
 
 layers = keras.layers
+
+
+@pytest.fixture(autouse=True)
+def _defaults() -> None:
+    """Undo the precision of an earlier test."""
+    reset_keras("float32")
 
 
 class Counter(keras.Layer):
