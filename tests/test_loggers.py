@@ -437,7 +437,7 @@ def test_a_server_that_never_answers_delays_only_the_end_and_that_for_the_given_
     messages = [message for message in warnings(caplog) if "logger" in message]
     assert messages == [
         "logger Journal: no answer for 0 s; the training continues",
-        "logger Journal: 3 rows of history.csv could not be logged completely",
+        "logger Journal: 3 rows of history.csv could not be logged completely; `resume-training` logs them",
     ]
     assert differences(plain, tmp_path / "run") == []
 

@@ -29,7 +29,7 @@ from tfaip_like._training.loggers.logged_values import LoggedEpoch
 from tfaip_like._training.loggers.logger_thread import LoggerThread
 from tfaip_like._utils.pixels import encode_png, to_rgb
 from tfaip_like.loggers import LoggedRun, Logger, MLflow, ParamValue, Trackio, WandB
-from tfaip_like.loggers._mlflow import to_key
+from tfaip_like.loggers._mlflow import _reason, to_key
 from tfaip_like.params._tree import validate_params
 from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
 
@@ -219,6 +219,31 @@ def test_long_names_stay_different() -> None:
     assert {len(key) for key in keys} == {250}
     assert len(keys) == 2
     assert to_key("größe", ascii_only=True) == "gr_f6__df_e"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            "failed with exception HTTPConnectionPool(host='h', port=1): Max retries exceeded with url: /api (Caused "
+            "by NewConnectionError('HTTPConnection: Failed to connect: [Errno 111] Connection refused'))",
+            "Connection refused",
+        ),
+        (
+            "API request to http://h/api failed with exception ('Connection aborted.', "
+            "RemoteDisconnected('Remote end closed connection without response'))",
+            "Remote end closed connection without response",
+        ),
+        (
+            "API request to http://h/api failed with exception HTTPConnectionPool(host='h', port=1): Max retries "
+            "exceeded with url: /api (Caused by ResponseError('too many 503 error responses'))",
+            "too many 503 error responses",
+        ),
+        ("API request to http://h/api failed with exception something else", "something else"),
+    ],
+)
+def test_the_reason_why_mlflow_does_not_answer_is_short(message: str, reason: str) -> None:
+    assert _reason(message) == reason
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "mlruns"])

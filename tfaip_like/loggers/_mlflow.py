@@ -39,7 +39,7 @@ SETTINGS = {
 """Environment variables of MLflow, unless they are set."""
 TEMPORARY_ERRORS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED")
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Makes MLflow show the page for trainings; by default it shows that for language models until somebody changes it."""
+"""Makes MLflow link the experiment in its list to the page for trainings instead of that for language models."""
 STATUSES: Mapping[Status, str] = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
@@ -90,7 +90,9 @@ class MLflow(Logger):
         if self.server.startswith("http"):
             where = re.sub(r"//[^/@]*@", "//", self.server).rstrip("/")
             experiment = self._client.get_run(self.run_id).info.experiment_id
-            logger.info("logger MLflow: %s/#/experiments/%s/runs/%s", where, experiment, self.run_id)
+            # Without the query, MLflow shows the page for language models unless the other one was chosen before.
+            page = f"{where}/#/experiments/{experiment}/runs/{self.run_id}?workflowType=machine_learning"
+            logger.info("logger MLflow: %s", page)
 
     def _find_server(self, previous: str | None) -> str:
         """Return the URI of the server; a relative path is resolved once, when the run starts."""
@@ -217,8 +219,9 @@ class MLflow(Logger):
 
 def _reason(message: str) -> str:
     """Return the reason in a message of MLflow, which repeats the request in each layer."""
-    if match := re.search(r"\[Errno -?\d+\] ([^'\")]+)", message):
-        return match[1]
+    for pattern in (r"\[Errno -?\d+\] ([^'\")]+)", r".*(?:Error|Disconnected)\('([^']+)'\)"):
+        if match := re.search(pattern, message):
+            return match[1]
     return re.sub(r".*(?:failed with (?:timeout )?exception|Caused by) ?\(?", "", message.splitlines()[0])[:150]
 
 

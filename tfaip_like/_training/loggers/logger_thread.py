@@ -125,11 +125,13 @@ class LoggerThread:
         self._calls.abandon()
         abandon(self._thread)
         with self._changed:
-            num_lost = self._num_lost + len(self._queue)
+            num_waiting = len(self._queue)
+            num_lost = self._num_lost + num_waiting
             self._queue.clear()
         if num_lost:
             lost = f"{pluralize(num_lost, 'row')} of history.csv"
-            logger.warning("logger %s: %s could not be logged completely", self.name, lost)
+            advice = "; `resume-training` logs them" if num_lost == num_waiting and self._run.output_dir else ""
+            logger.warning("logger %s: %s could not be logged completely%s", self.name, lost, advice)
         elif self._thread.is_alive():
             logger.warning("logger %s: not finished in time; see --loggers.N.timeout_seconds", self.name)
 
