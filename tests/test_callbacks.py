@@ -166,6 +166,9 @@ class Stopper(Callback):
     def on_step_end(self, run: RunContext, metrics: Metrics) -> None:
         run.request_stop("enough")
 
+    def on_epoch_end(self, run: RunContext, metrics: Metrics) -> None:
+        run.request_stop("a later reason")
+
 
 def test_a_callback_ends_the_training_after_the_epoch_with_all_validations(tmp_path: Path) -> None:
     scenario = small(tmp_path / "run", trainer={"val_every_n": 2}, callbacks=[Stopper()])
@@ -207,9 +210,11 @@ class Reserved(Callback):
         run.log(self.name, 1.0)
 
 
-@pytest.mark.parametrize("name", ["lr", "loss", "square", "error", "epoch"])
+@pytest.mark.parametrize(
+    "name", ["lr", *map(slow, ["loss", "square", "error", "epoch"]), "val_loss", slow("val_count")]
+)
 def test_a_name_of_the_trainer_cannot_be_logged(name: str) -> None:
-    with pytest.raises(UsageError, match=f"log: '{name}' is logged by the trainer; choose another name"):
+    with pytest.raises(UsageError, match=f"log: '{name}'.* (reserved|logged by the trainer); choose another name"):
         train(small(callbacks=[Reserved(name=name)]))
 
 

@@ -59,12 +59,12 @@ class RunContext(Protocol):
             value: the value.
 
         Raises:
-            UsageError: if the trainer logs this name.
+            UsageError: if the trainer logs this name, or it begins with val_, lav_ or compare_.
         """
 
     def request_stop(self, reason: str) -> None:
         """End training after the current epoch.
 
         Args:
-            reason: text for the log and summary.json.
+            reason: text for the log and summary.json; the first reason counts.
         """

@@ -147,4 +147,4 @@ def _suggest_variant(name: str, choices: Sequence[str]) -> str:
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {by_lower[near[0]]}? (choices: {', '.join(choices)})"
-    return f"; choose one of {', '.join(choices)}" if choices else "; no variants are defined"
+    return f"; choose one of {', '.join(choices)}" if choices else "; name a class as module:Class"

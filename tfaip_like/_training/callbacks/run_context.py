@@ -9,7 +9,7 @@ import keras
 
 from tfaip_like._runs.temporary_runs import is_temporary_run
 from tfaip_like._training.steps.train_step import TrainStep
-from tfaip_like._training.steps.training_model import RESERVED_NAMES, TrainingModel
+from tfaip_like._training.steps.training_model import RESERVED_NAMES, RESERVED_PREFIXES, TrainingModel
 from tfaip_like._training.train_state import TrainState
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.scenario import Scenario
@@ -87,10 +87,13 @@ class TrainingContext:
         """Add a value to the metrics of the current epoch."""
         if name in (*RESERVED_NAMES, *self._model.loss_trackers, *self._model.metric_trackers):
             raise UsageError(f"log: {name!r} is logged by the trainer; choose another name")
+        if name.startswith(RESERVED_PREFIXES):
+            prefixes = ", ".join(RESERVED_PREFIXES)
+            raise UsageError(f"log: {name!r}: names that begin with {prefixes} are reserved; choose another name")
         self.logged[name] = float(value)
 
     def request_stop(self, reason: str) -> None:
         """End training after the current epoch."""
         if self.stop_reason is None:
             logger.info("stopping after epoch %d: %s", self.epoch, reason)
-        self.stop_reason = reason
+            self.stop_reason = reason

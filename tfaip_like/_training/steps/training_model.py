@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 NON_FINITE = "non_finite"
 RESERVED_NAMES = ("loss", NON_FINITE, *BOOKKEEPING_COLUMNS)
+RESERVED_PREFIXES = ("val_", "lav_", "compare_")
+"""Prefixes of the values of validations and of the comparison with another run."""
 
 
 class TrainingModel(keras.Model):
@@ -338,7 +340,7 @@ _UNKNOWN_REASON = ", although its data are finite; check for a division by 0 or 
 def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     cls = type(model).__name__
     for name in (*losses, *metrics):
-        if name in RESERVED_NAMES or name.startswith(("val_", "lav_", "compare_")):
+        if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES):
             method = model.loss if name in losses else model.metrics
             raise CodeError(
                 f"{cls}: {name!r} is reserved by the trainer and cannot be the name of a loss or metric", method
