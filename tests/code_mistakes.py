@@ -1864,7 +1864,7 @@ PACKAGING = {
     "annotation callable": Mistake(
         {"units: int = 4": "units: int = 4\n    f: callable = max"},
         "f: callable = max",
-        "--model.f: <built-in function callable> cannot be the type of a parameter; use bool, int, float, str, Path,",
+        "--model.f: <built-in function callable> cannot be the type of a parameter; use str, Path, bool,",
     ),
     "annotation any": Mistake(
         {"units: int = 4": "units: int = 4\n    f: object = 3"},

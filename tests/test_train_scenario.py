@@ -334,7 +334,7 @@ def test_a_full_disk_pauses_the_training_and_loses_nothing(small_disk: Path) -> 
     lines = []
     for line in process.stderr:
         lines.append(line)
-        if "waits until there is room" in line:
+        if "paused until space is available" in line:
             filler.unlink()
     assert process.wait(timeout=240) == 0, lines
     text = "".join(lines)
