@@ -388,6 +388,8 @@ def is_another_valid_file(subject: Subject, damage: Damage, answer: str) -> bool
         return damage.kind == "file"  # every line is the name of a file, of any bytes; it is opened later
     if subject.file.name == "samples.jsonl" and damage.name in ("empty", "only white space", "twice", "another file"):
         return True  # any number of samples; their inputs are checked against the network later
+    if subject.file.name == "samples.jsonl" and damage.name.startswith("cut"):
+        return (damage.content or b"").rstrip().endswith(b"}")  # at the end of a line
     if damage.name == "an empty object":
         return subject.defaults
     if damage.content is None or after is RAW:
