@@ -1413,6 +1413,11 @@ LOSS = {
         "def loss(self, y_true, y_pred):",
         "Net.loss is called with (self, inputs, targets, outputs); it takes (self, y_true, y_pred)",
     ),
+    "loss parameters swapped": Mistake(
+        {"def loss(self, inputs, targets, outputs):": "def loss(self, inputs, outputs, targets):"},
+        "def loss(self, inputs, outputs, targets):",
+        "Net.loss is called with (self, inputs, targets, outputs); it takes (self, inputs, outputs, targets)",
+    ),
     "loss fewer": Mistake(
         {"def loss(self, inputs, targets, outputs):": "def loss(inputs, targets, outputs):"},
         "def loss(inputs, targets, outputs):",

@@ -267,6 +267,26 @@ def test_state_that_cannot_be_saved_is_named(tmp_path: Path) -> None:
         train(small(tmp_path / "run", callbacks=[Arrays()]))
 
 
+def test_a_hook_with_the_signature_of_keras_is_an_error() -> None:
+    class OfKeras(Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # type: ignore[override]
+            pass
+
+    expected = r"OfKeras.on_epoch_end is called with \(self, run, metrics\); it takes \(self, epoch, logs\)"
+    with pytest.raises(CodeError, match=expected):
+        train(small(callbacks=[OfKeras()]))
+
+
+class SetsStopTraining(Callback):
+    def on_epoch_end(self, run: RunContext, metrics: Mapping[str, float]) -> None:
+        run.stop_training = True  # type: ignore[attr-defined]
+
+
+def test_an_attribute_of_keras_cannot_be_set_on_the_run() -> None:
+    with pytest.raises(AttributeError, match="stop_training"):
+        train(small(callbacks=[SetsStopTraining()]))
+
+
 def test_parameters_are_frozen_and_other_attributes_are_not() -> None:
     callback = Journal()
     callback.seen = 1  # type: ignore[attr-defined]

@@ -346,7 +346,7 @@ def test_a_script_without_a_main_guard_is_reported(guarded: bool, tmp_path: Path
         assert done.returncode == 0, done.stderr
     else:
         assert done.returncode != 0
-        assert 'put what is to run once below `if __name__ == "__main__":`' in done.stderr
+        assert 'put the code that starts them under `if __name__ == "__main__":`' in done.stderr
 
 
 HANGS = """

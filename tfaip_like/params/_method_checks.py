@@ -11,7 +11,7 @@ import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any, get_args, get_origin, get_type_hints
 from weakref import WeakSet
@@ -25,6 +25,8 @@ from tfaip_like.params._values import decode_value, encode_value
 PACKAGE = __name__.partition(".")[0]
 MIN_SIMILARITY = 0.85
 """Minimum similarity (0 to 1) of two names at which one is taken for a misspelling of the other."""
+_FOREIGN_PARAMETERS = ("epoch", "batch", "logs", "trainer", "pl_module")
+"""Parameters of the methods of Keras' and Lightning's callbacks."""
 
 
 _checked_classes: WeakSet[type] = WeakSet()
@@ -98,11 +100,21 @@ def _check_signature(where: str, value: Any, inherited: FunctionType) -> None:
     if isinstance(value, staticmethod):
         called = called[1:]
     named = {parameter.name: None for parameter in called if parameter.kind is parameter.KEYWORD_ONLY}
+    positional = called[: len(called) - len(named)]
     try:
-        inspect.signature(function).bind(*called[: len(called) - len(named)], **named)
+        inspect.signature(function).bind(*positional, **named)
+        fits = not _have_other_meanings(list(inspect.signature(function).parameters), [one.name for one in positional])
     except TypeError:
+        fits = False
+    if not fits:
         message = f"{where} is called with {_format_parameters(inherited)}; it takes {_format_parameters(function)}"
-        raise CodeError(message, function_frame(function)) from None
+        raise CodeError(message, function_frame(function))
+
+
+def _have_other_meanings(names: Sequence[str], called: Sequence[str]) -> bool:
+    """Return whether names of parameters show that a method expects other values, or in another order."""
+    others = {*called, *_FOREIGN_PARAMETERS}
+    return any(name != expected and name in others for name, expected in zip(names, called, strict=False))
 
 
 def _format_parameters(function: Any) -> str:

@@ -28,6 +28,9 @@ class TrainingContext:
         step: training step, which may hold the current values of the variables.
     """
 
+    # Setting another attribute, such as Keras' `stop_training`, is an error.
+    __slots__ = ("_model", "_output_dir", "_scenario", "_state", "logged", "stop_reason", "train_step")
+
     def __init__(
         self, scenario: Scenario, output_dir: Path | None, model: TrainingModel, state: TrainState, step: TrainStep
     ):
