@@ -1,6 +1,6 @@
 """Record the fields of all file formats: `python tests/record_file_formats.py`.
 
-The record is refused if the fields of a format have changed and its version has not, since files of this version exist.
+The record is rejected if the fields of a format have changed and its version has not.
 `--unreleased` records them nevertheless: no release has written such files yet.
 """
 

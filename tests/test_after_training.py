@@ -185,7 +185,7 @@ def test_a_plain_pipeline_predicts_without_the_code_of_the_scenario(
     assert "keras" not in done.stderr.lower()
 
 
-def test_prediction_without_required_code_is_refused(run_folder: Path, tmp_path: Path) -> None:
+def test_prediction_without_required_code_is_rejected(run_folder: Path, tmp_path: Path) -> None:
     done = run_predict_scenario(run_folder, "--predict.limit", 3)
     assert done.returncode == EXIT_USAGE
     assert done.stderr.splitlines() == [

@@ -1,4 +1,4 @@
-"""Columns of every Arrow type, in parquet files and alone: the values that were written, or a refusal with the name."""
+"""Columns of every Arrow type, in parquet files and alone: the values that were written, or an error with the name."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_parquet_column_of_every_type_is_read_from_two_files(name: str, tmp_pa
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_type_without_an_equivalent_is_refused_by_the_name_of_the_column(name: str, tmp_path: Path) -> None:
+def test_a_type_without_an_equivalent_is_rejected_by_the_name_of_the_column(name: str, tmp_path: Path) -> None:
     kind, values, message = REFUSED[name]
     array = pa.array(values, kind)
     with pytest.raises(UsageError) as raised:
@@ -247,7 +247,7 @@ def test_files_of_one_table_may_differ_in_their_types(
         (pa.array(["a", None]), pa.array(["b"]), r"0\.parquet, row 2, column 'it': is missing; set a value"),
     ],
 )
-def test_files_that_do_not_fit_together_are_refused(
+def test_files_that_do_not_fit_together_are_rejected(
     one: Any, two: Any, message: str, reverse: bool, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=message):
@@ -286,7 +286,7 @@ def test_names_with_points_and_a_file_of_many_batches(tmp_path: Path, monkeypatc
     assert TableSource([tmp_path / "a.parquet"], {"x": "a.b"}).inputs["x"].tolist() == list(range(500))
 
 
-def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_columns_of_one_name_are_rejected(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["it", "it"]), tmp_path / "a.parquet")
     with pytest.raises(UsageError, match=r"a\.parquet: has 2 columns 'it' \(columns 1, 2\)"):
         TableSource([tmp_path / "a.parquet"], {"x": "it"})
@@ -304,7 +304,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         (lambda file: np.savez(file, it=np.zeros(2, "V4")), r"a\.npz, column 'it': contains \|V4"),
     ],
 )
-def test_arrays_that_are_not_columns_are_refused(save: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+def test_arrays_that_are_not_columns_are_rejected(save: Callable[[Path], None], message: str, tmp_path: Path) -> None:
     save(tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as archive:
         targets = {"y": "y"} if "y" in archive.files else None
@@ -326,7 +326,7 @@ COLUMN = st.one_of(
 
 
 @given(columns=st.lists(COLUMN, min_size=1, max_size=4))
-def test_values_of_files_with_any_types_are_kept_or_refused(
+def test_values_of_files_with_any_types_are_kept_or_rejected(
     columns: list[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     files = in_files(tmp_path_factory.getbasetemp(), *columns)

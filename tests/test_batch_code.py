@@ -161,8 +161,8 @@ def test_selected_runs_are_updated_to_the_current_code(batch: Batch, tmp_path: P
     assert not (batch.path / "code_3").exists()
     (tmp_path / "helper.py").write_text("WIDTH = 7\n")
     (tmp_path / "new.yaml").write_text("scenario: mine.py\nconfigurations: {deep: {model.depth: 4}}\n")
-    refused = experiments(tmp_path, "add", batch.path, "new.yaml")
-    assert refused.stderr.startswith("experiments: new.yaml, line 2: --model.depth: unknown flag")
+    rejected = experiments(tmp_path, "add", batch.path, "new.yaml")
+    assert rejected.stderr.startswith("experiments: new.yaml, line 2: --model.depth: unknown flag")
     done = experiments(tmp_path, "add", batch.path, "new.yaml", "--new_code")
     assert done.returncode == 0, done.stderr
     assert [read_units(batch, name) for name in ("one", "two", "deep")] == ["5", "5", "7"]
@@ -172,7 +172,7 @@ def test_selected_runs_are_updated_to_the_current_code(batch: Batch, tmp_path: P
     assert done.stderr == f"job.sh: {batch.path}/jobs/deep.code: no directory {batch.path}/code_9\n"
 
 
-def test_code_incompatible_with_selected_runs_is_refused(batch: Batch, tmp_path: Path) -> None:
+def test_code_incompatible_with_selected_runs_is_rejected(batch: Batch, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCENARIO.replace("units: int", "width: int"))
     done = experiments(tmp_path, "update", batch.path, "one")
     assert done.returncode == 2

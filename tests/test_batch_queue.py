@@ -68,7 +68,7 @@ def six_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("six_gpus")
-def test_a_gpu_that_this_machine_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_this_machine_does_not_have_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count_gpus() == 6
     check_gpus([5, 0])
     with pytest.raises(UsageError, match=r"--gpus 0 7: GPU 7 not found; this machine has 6 GPUs \(0 to 5\)"):
@@ -81,8 +81,8 @@ def test_a_gpu_that_this_machine_does_not_have_is_refused(monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("six_gpus")
 def test_each_run_gets_one_gpu(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, SIX, tenths=4)
-    refused = experiments(tmp_path, "submit", batch.path, "--gpus", "3", "6")
-    assert (refused.returncode, states(batch)["wide.01"]) == (2, "new"), refused.stdout
+    rejected = experiments(tmp_path, "submit", batch.path, "--gpus", "3", "6")
+    assert (rejected.returncode, states(batch)["wide.01"]) == (2, "new"), rejected.stdout
     assert experiments(tmp_path, "submit", batch.path, "--gpus", "3", "5", "--wait").returncode == 0
     held: dict[str, str] = {}
     for line in (batch.path / "events").read_text().splitlines():
@@ -223,10 +223,10 @@ def test_a_full_disk_neither_ends_the_queue_nor_blocks_cancel(small_disk: Path) 
     cancelled = experiments(small_disk, "cancel", batch.path, "wide.02")
     assert (cancelled.returncode, cancelled.stderr) == (0, "")
     assert states(batch)["wide.02"] == "cancelled"
-    refused = experiments(small_disk, "submit", batch.path, "wide.02")
-    assert refused.returncode == 1
-    assert refused.stderr.startswith(f"experiments: No space left on device: {batch.path}")
-    assert refused.stderr.endswith("\nFree some space, then run the same command again.\n")
+    rejected = experiments(small_disk, "submit", batch.path, "wide.02")
+    assert rejected.returncode == 1
+    assert rejected.stderr.startswith(f"experiments: No space left on device: {batch.path}")
+    assert rejected.stderr.endswith("\nFree some space, then run the same command again.\n")
     assert "disk full: runs wait until space is available" in experiments(small_disk, "show", batch.path).stdout
     assert scheduler_of(batch) == scheduler
     filler.unlink()

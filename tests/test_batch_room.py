@@ -30,14 +30,14 @@ def check_space(batch: Batch) -> None:
     check_disk_space(batch, batch.read_index().runs, read_status(batch), allow_calibration=False)
 
 
-def test_runs_that_exceed_the_disk_space_are_refused_before_the_first_one(small_disk: Path, quick_run: Run) -> None:
+def test_runs_that_exceed_the_disk_space_are_rejected_before_the_first_one(small_disk: Path, quick_run: Run) -> None:
     batch = make_fake_batch(small_disk, "  wide: {repeat: 4}\n", tenths=0)
     calibrated(batch, disk=0.5, checkpoint=0.25)
     check_space(batch)  # 4 x (0.5 MB + 4 checkpoints) fits
     calibrated(batch, disk=0.5, checkpoint=0.5)
-    refused = quick_run("experiments", "submit", batch.path)
-    assert refused.returncode == 2
-    assert refused.stderr.startswith(
+    rejected = quick_run("experiments", "submit", batch.path)
+    assert rejected.returncode == 2
+    assert rejected.stderr.startswith(
         f"experiments: {batch.path}/runs: not enough disk space: 4 runs will need about 10 MB, "
     )
     assert set(states(batch).values()) == {"new"}

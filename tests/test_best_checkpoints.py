@@ -111,6 +111,6 @@ def test_a_kept_checkpoint_is_exported_with_its_own_values(kept: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["epoch_0007", "elsewhere/epoch_0003"])
-def test_a_checkpoint_that_does_not_exist_is_refused(kept: Path, name: str) -> None:
+def test_a_checkpoint_that_does_not_exist_is_rejected(kept: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"no such checkpoint in .*epoch_0000_step_00005, epoch_0000_step_00010"):
         train(keeping(kept), Resume(checkpoint=Path(name)))

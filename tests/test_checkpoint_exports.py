@@ -96,7 +96,7 @@ def test_load_predictor_explains_that_a_checkpoint_is_not_an_export(trained: Pat
         load_predictor(trained / "checkpoints/epoch_0001")
 
 
-def test_a_damaged_checkpoint_is_refused_by_its_file(trained: Path, tmp_path: Path, quick_run: Run) -> None:
+def test_a_damaged_checkpoint_is_rejected_by_its_file(trained: Path, tmp_path: Path, quick_run: Run) -> None:
     shutil.copytree(trained, tmp_path / "run")
     damaged = tmp_path / "run/checkpoints/epoch_0002/variables.npz"
     damaged.write_bytes(damaged.read_bytes()[:-9] + b"123456789")
@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_refused_by_its_file(trained: Path, tmp_path: Pa
     assert "variables.npz: checksum mismatch" in done.stderr
 
 
-def test_another_network_than_the_checkpoint_is_refused(trained: Path, tmp_path: Path) -> None:
+def test_another_network_than_the_checkpoint_is_rejected(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "run")
     checkpoint = tmp_path / "run/checkpoints/epoch_0001"
     content = Checkpoint(checkpoint).read()

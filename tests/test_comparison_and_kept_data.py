@@ -100,7 +100,7 @@ def test_a_reference_run_with_other_metrics_gives_one_warning(tmp_path: Path, ca
         "runs/b": ".*history.csv, line 2: missing; the file has no epochs",
     }.items(),
 )
-def test_an_invalid_reference_run_is_refused_before_the_run_directory_is_created(
+def test_an_invalid_reference_run_is_rejected_before_the_run_directory_is_created(
     place: str, problem: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -113,7 +113,7 @@ def test_an_invalid_reference_run_is_refused_before_the_run_directory_is_created
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_weights_are_refused_before_the_run_directory_is_created(tmp_path: Path) -> None:
+def test_missing_weights_are_rejected_before_the_run_directory_is_created(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"^WarmStart.model {tmp_path}/nowhere: no such file or directory"):
         train(small(tmp_path / "run", warmstart={"model": tmp_path / "nowhere"}))
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""CSV files as pandas, R, Excel and LibreOffice write them in various countries: read, or refused in one line."""
+"""CSV files as pandas, R, Excel and LibreOffice write them in various countries: read, or rejected in one line."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_ambiguous_cells_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
+def test_ambiguous_cells_are_rejected_in_one_line(name: str, tmp_path: Path) -> None:
     content, message = REFUSED[name]
     path = tmp_path / "rows.csv"
     with pytest.raises(UsageError) as raised:
@@ -211,7 +211,7 @@ def test_ambiguous_cells_are_refused_in_one_line(name: str, tmp_path: Path) -> N
         (b"x,y\n1,\xe4\n", {"encoding": "utf-8"}, "not valid utf-8"),
     ],
 )  # fmt: skip
-def test_tables_that_contradict_the_format_are_refused(
+def test_tables_that_contradict_the_format_are_rejected(
     content: bytes, table_format: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError) as raised:
@@ -228,7 +228,7 @@ def test_tables_that_contradict_the_format_are_refused(
         ({"categories": {"x": ["a"]}, "missing": {"x": "b"}}, "missing"),
     ],
 )
-def test_a_wrong_format_is_refused(table_format: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_wrong_format_is_rejected(table_format: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         read(tmp_path / "rows.csv", b"x\n1\n", **table_format)
 
@@ -247,7 +247,7 @@ def test_a_format_for_a_column_that_is_not_there_is_reported(tmp_path: Path, cap
 
 
 @pytest.mark.parametrize("columns", [{}, {"it": []}])
-def test_a_table_without_columns_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
+def test_a_table_without_columns_is_rejected(columns: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("x\n1\n")
     with pytest.raises(UsageError, match="every input and target needs at least one column"):
         TableSource([tmp_path / "rows.csv"], columns)
@@ -332,7 +332,7 @@ def test_numbers_never_change_silently(
 
 
 @hypothesis.given(content=st.binary(max_size=200))
-def test_any_file_is_read_or_refused_by_its_name(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_file_is_read_or_rejected_by_its_name(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
     try:
         read(path, b"x,y\n1,2\n" + content)

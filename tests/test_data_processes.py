@@ -397,7 +397,7 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
         ),
     ],
 )
-def test_settings_unsupported_by_streams_are_refused(data: Data, settings: dict[str, Any], message: str) -> None:
+def test_settings_unsupported_by_streams_are_rejected(data: Data, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"--train.{message}"):
         open_loader(data, 0, samples_per_epoch=16, **settings)
 

@@ -135,7 +135,7 @@ def run_python(run: Run, code: str, **environment: str) -> str:
 
 
 @pytest.mark.slow
-def test_tensorflow_uses_the_selected_device_and_refuses_a_later_change(run: Run) -> None:
+def test_tensorflow_uses_the_selected_device_and_rejects_a_later_change(run: Run) -> None:
     code = """
 import tensorflow as tf
 from tfaip_like import UsageError

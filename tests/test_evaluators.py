@@ -61,7 +61,7 @@ def test_a_sigmoid_that_is_right_has_a_recall_of_1(shape: tuple[int, ...]) -> No
         ([[0.1, 0.9]], 1, r"output 'probabilities' of sample 1 has shape \(1, 2\)"),
     ],
 )
-def test_invalid_class_labels_are_refused_by_name(output: Any, target: Any, message: str) -> None:
+def test_invalid_class_labels_are_rejected_by_name(output: Any, target: Any, message: str) -> None:
     with pytest.raises(UsageError, match=f"^ClassificationEvaluator: {message}"):
         evaluate_classes([[0.4, 0.6], output], [1, target])
 
@@ -92,7 +92,7 @@ def test_a_confusion_matrix_of_very_many_classes_shows_the_most_frequent() -> No
     assert len(matrix.per_class_recall()) == 2 * MAX_CLASSES
 
 
-def test_a_class_without_a_name_is_refused() -> None:
+def test_a_class_without_a_name_is_rejected() -> None:
     with pytest.raises(UsageError, match="'confusion' is a ConfusionMatrix with targets of class 1 but 1 name"):
         evaluate_classes([[0.4, 0.6]], [1], ["cat"])
 
@@ -108,7 +108,7 @@ def evaluator_returning(value: Any) -> Evaluator:
 
 
 @pytest.mark.parametrize("value", [np.ones(1), np.ones((20, 30)), "0.5", None, 1j, 10**400], ids=repr)
-def test_evaluator_values_that_are_not_numbers_are_refused_by_name(value: Any) -> None:
+def test_evaluator_values_that_are_not_numbers_are_rejected_by_name(value: Any) -> None:
     with pytest.raises(UsageError, match=r"^Answers.evaluate: 'f1' is .{1,50}; expected a number or a summary of"):
         run_evaluator(evaluator_returning(value), [], reserved_names=[])
 

@@ -103,13 +103,13 @@ def test_samples_without_a_matching_expert_are_reported(experts: Path, tmp_path:
         ({"small": "nowhere"}, "experts.json: small: no such directory: nowhere"),
     ],
 )
-def test_wrong_lists_of_experts_are_refused(tmp_path: Path, listed: dict[str, str], message: str) -> None:
+def test_wrong_lists_of_experts_are_rejected(tmp_path: Path, listed: dict[str, str], message: str) -> None:
     (tmp_path / "experts.json").write_text(json.dumps({"format_version": 1, **listed}))
     with pytest.raises(UsageError, match=message):
         load_predictor(tmp_path)
 
 
-def test_experts_with_other_outputs_are_refused(experts: Path, tmp_path: Path) -> None:
+def test_experts_with_other_outputs_are_rejected(experts: Path, tmp_path: Path) -> None:
     scenario = small(data=Points(processors=[BySize()]), model=Other())
     write_export(tmp_path / "other", build_networks(scenario.model, scenario.data), scenario, {})
     gather_experts({"small": experts / "small", "large": tmp_path / "other"}, tmp_path / "all")

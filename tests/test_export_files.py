@@ -175,7 +175,7 @@ def test_a_run_that_was_moved_resumes_with_what_it_learnt(tmp_path: Path, quick_
     assert not (tmp_path / "run").exists()
 
 
-# What cannot be copied is refused before the first epoch.
+# What cannot be copied is rejected before the first epoch.
 
 
 def missing(folder: Path) -> Path:
@@ -220,7 +220,7 @@ def fifo(folder: Path) -> Path:
         (fifo, "neither a file nor a directory"),
     ],
 )
-def test_resources_that_cannot_be_copied_are_refused_before_the_training(
+def test_resources_that_cannot_be_copied_are_rejected_before_the_training(
     make: Callable[[Path], Path], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "MAX_FILES", 5)

@@ -236,7 +236,7 @@ def test_every_file_of_an_export_is_in_one_of_these_tables(odd: tuple[Path, kera
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "no such directory"), (True, "not an export directory")])
-def test_a_directory_that_is_not_an_export_is_refused(tmp_path: Path, make: bool, message: str) -> None:
+def test_a_directory_that_is_not_an_export_is_rejected(tmp_path: Path, make: bool, message: str) -> None:
     if make:
         (tmp_path / "run").mkdir()
     with pytest.raises(UsageError, match=f"^{tmp_path}/run: {message}"):
@@ -264,7 +264,7 @@ def runs_python(x: tf.Tensor) -> tf.Tensor:
     ("function", "operation"),
     [(writes_a_file, "WriteFile"), (saves_a_checkpoint, "SaveV2"), (runs_python, "EagerPyFunc")],
 )
-def test_a_network_that_could_touch_files_is_refused(
+def test_a_network_that_could_touch_files_is_rejected(
     odd: tuple[Path, keras.Model], tmp_path: Path, function: Callable[[tf.Tensor], tf.Tensor], operation: str
 ) -> None:
     export = tmp_path / "export"
@@ -391,7 +391,7 @@ def test_an_export_like_its_network_passes(tmp_path: Path, caplog: pytest.LogCap
     assert load_export(export).metrics["epoch"] == 1
 
 
-def test_a_different_export_is_refused_with_output_size_and_place(tmp_path: Path) -> None:
+def test_a_different_export_is_rejected_with_output_size_and_place(tmp_path: Path) -> None:
     layer = keras.layers.Dense(3)
     export, network = export_of(tmp_path, lambda x: {"y": layer(x), "same": x * 2, "largest": ops.argmax(layer(x), -1)})
     layer.kernel.assign(layer.kernel + np.array([[0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]))
@@ -410,7 +410,7 @@ def test_a_different_export_is_refused_with_output_size_and_place(tmp_path: Path
     assert "'same'" not in text
 
 
-def test_outputs_that_are_missing_or_of_another_shape_are_refused(tmp_path: Path) -> None:
+def test_outputs_that_are_missing_or_of_another_shape_are_rejected(tmp_path: Path) -> None:
     export, _ = export_of(tmp_path, lambda x: {"y": x, "gone": x})
     x = keras.Input((2,), name="x")
     other = keras.Model({"x": x}, {"y": ops.sum(x, axis=1), "new": x})
@@ -479,6 +479,6 @@ class Slash(Points):
         return ArraySource({"a/b": np.zeros((64, 2), "float32")}, {"y": np.zeros(64, "float32")})
 
 
-def test_a_name_that_no_network_can_have_is_refused_immediately() -> None:
+def test_a_name_that_no_network_can_have_is_rejected_immediately() -> None:
     with pytest.raises(UsageError, match="^Slash.inputs: 'a/b' is not a valid input name"):
         train(small(data=Slash()))

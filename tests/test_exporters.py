@@ -86,7 +86,7 @@ def test_a_directory_is_written_and_compared(scale: float, tmp_path: Path, caplo
     assert ("output 'sum' differs" in caplog.text) == (scale != 1.0)
 
 
-def test_an_exporter_without_its_package_is_refused_before_training(
+def test_an_exporter_without_its_package_is_rejected_before_training(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     find = importlib.util.find_spec
@@ -96,7 +96,7 @@ def test_an_exporter_without_its_package_is_refused_before_training(
         train(small(tmp_path / "run", exporters=[ONNX()]))
 
 
-def test_two_exporters_of_one_file_are_refused_before_training(tmp_path: Path) -> None:
+def test_two_exporters_of_one_file_are_rejected_before_training(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"exporters\.1 Folder: an exporter before it writes folder as well"):
         train(small(tmp_path / "run", exporters=[Folder(), Folder(scale=2.0)]))
 

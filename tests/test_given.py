@@ -1,4 +1,4 @@
-"""Every value that is given has an effect or is refused; defaults and values of files that hold all of them are not."""
+"""Every value given has an effect or is rejected; defaults and values of files that hold all of them are not."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("flags", PARAMETERS)
-def test_a_flag_without_an_effect_is_refused(flags: str) -> None:
+def test_a_flag_without_an_effect_is_rejected(flags: str) -> None:
     words = flags.split()
-    with pytest.raises(UsageError) as refusal:
+    with pytest.raises(UsageError) as rejection:
         COMMAND.read_scenario(["small", *words])
-    message = str(refusal.value)
+    message = str(rejection.value)
     assert message.endswith(f" has no effect: {PARAMETERS[flags]}")
     assert any(message.startswith(word) for word in words)
 
 
-def test_a_setting_of_another_backend_is_refused(run: Run) -> None:
+def test_a_setting_of_another_backend_is_rejected(run: Run) -> None:
     flags = ["--device.backend", "jax", "--device.soft_placement", "false"]
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
     done = run("train-scenario", "small", *flags, environment=environment)
@@ -88,7 +88,7 @@ def test_a_flag_with_an_effect_is_accepted(flags: str) -> None:
     assert COMMAND.read_scenario(["small", *flags.split()]) is not None
 
 
-def test_defaults_of_a_scenario_are_never_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_of_a_scenario_are_never_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "with_defaults.py").write_text(
         "from small import *\n"
         "from tfaip_like.settings import EarlyStopping\n"
@@ -149,7 +149,7 @@ PLAIN = "an ArraySource without processors is sliced in the main process"
         ("--train.cache memory", f"--train.cache memory has no effect: {PLAIN}"),
     ],
 )
-def test_flags_without_an_effect_on_the_data_are_refused_before_the_first_step(
+def test_flags_without_an_effect_on_the_data_are_rejected_before_the_first_step(
     flags: str, says: str, quick_run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "learnt.py").write_text(LEARNT)

@@ -1,4 +1,4 @@
-"""Images of every mode and format that Pillow opens: the right pixels, or a refusal that names the file."""
+"""Images of every mode and format that Pillow opens: the right pixels, or an error that names the file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_pixel_of_every_mode_has_its_colour(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_values_without_a_known_black_and_white_are_refused(mode: str) -> None:
+def test_values_without_a_known_black_and_white_are_rejected(mode: str) -> None:
     with pytest.raises(ValueError, match="of unknown range"):
         _convert_color(Image.new(mode, (1, 1)), "L")
 
@@ -155,7 +155,7 @@ def test_pgm_files_of_any_largest_value_are_scaled(content: bytes, expected: lis
         (b"", "cannot be read as an image"),
     ],
 )
-def test_images_that_cannot_be_scaled_are_refused_by_their_name(content: bytes, what: str, tmp_path: Path) -> None:
+def test_images_that_cannot_be_scaled_are_rejected_by_their_name(content: bytes, what: str, tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(UsageError) as raised:
         read_image(tmp_path / "a.tif")
@@ -297,7 +297,7 @@ def test_the_first_image_of_many_is_read(ending: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "bmp", "gif", "webp"])
-def test_a_truncated_file_is_refused(ending: str, tmp_path: Path) -> None:
+def test_a_truncated_file_is_rejected(ending: str, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     file = saved(tmp_path, Image.fromarray(noise), f"a.{ending}")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -305,7 +305,7 @@ def test_a_truncated_file_is_refused(ending: str, tmp_path: Path) -> None:
         read_image(file)
 
 
-def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = saved(tmp_path, Image.new("1", (100, 100)), "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(UsageError, match=r"a\.png: cannot be read as an image: .*decompression bomb"):
@@ -357,7 +357,7 @@ def test_labels_mean_the_same_in_every_folder_with_given_classes(tmp_path: Path)
         ImageFolder(pictures(tmp_path / "odd", "dog/1.png", "ant/1.png"), classes=train.classes)
 
 
-def test_folders_that_number_their_classes_differently_are_refused(tmp_path: Path) -> None:
+def test_folders_that_number_their_classes_differently_are_rejected(tmp_path: Path) -> None:
     train = ImageFolder(pictures(tmp_path / "train", "ant/1.png", "bee/1.png"))
     val = ImageFolder(pictures(tmp_path / "val", "bee/2.png"))
     with pytest.raises(
@@ -399,7 +399,7 @@ def test_a_prediction_has_the_name_of_its_class(outputs: dict[str, list[float]],
     assert made.meta.get("class") == name
 
 
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nowhere: no such directory"):
         ImageFolder(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="no subdirectory contains images"):
@@ -442,7 +442,7 @@ class Folders(Scenario):
 """
 
 
-def test_a_training_refuses_validation_images_with_other_labels(quick_run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_training_rejects_validation_images_with_other_labels(quick_run: Callable[..., Any], tmp_path: Path) -> None:
     pictures(tmp_path, "train/ant/1.png", "train/bee/1.png", "val/bee/2.png")
     (tmp_path / "folders.py").write_text(SCENARIO)
     done = quick_run("train-scenario", "folders.py", "--train.batch_size", 1, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Exports predict what the network does in inference, and are refused where they do not."""
+"""Exports predict what the network does in inference, and are rejected where they do not."""
 
 from __future__ import annotations
 

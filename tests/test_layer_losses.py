@@ -114,6 +114,6 @@ def test_frozen_weights_are_not_named(caplog: pytest.LogCaptureFixture) -> None:
     assert "get no gradient" not in caplog.text
 
 
-def test_a_loss_without_any_weight_is_refused() -> None:
+def test_a_loss_without_any_weight_is_rejected() -> None:
     with pytest.raises(UsageError, match=r"NoWeight.loss does not depend on any trainable weight"):
         train(small(model=NoWeight(), evaluator=None, trainer={"epochs": 1}))

@@ -228,7 +228,7 @@ def test_run_eagerly_does_not_change_values(trained: Path, tmp_path: Path, quick
     assert times[0] < times[1] == 10  # once for each batch
 
 
-def test_run_eagerly_refuses_code_that_builds_another_network(trained: Path, tmp_path: Path, quick_run: Run) -> None:
+def test_run_eagerly_rejects_code_that_builds_another_network(trained: Path, tmp_path: Path, quick_run: Run) -> None:
     shutil.copytree(trained / "best", tmp_path / "best")
     weights = tmp_path / "best/weights.npz"
     with np.load(weights) as saved:

@@ -73,13 +73,13 @@ def test_active_runs_are_not_extended_and_are_named(tmp_path: Path, quick_run: R
     assert "(no additional epochs for active runs: cut; repeat --additional_epochs after they end)" in done.stdout
 
 
-def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_run: Run) -> None:
+def test_a_reset_that_a_full_disk_rejects_moves_nothing(small_disk: Path, quick_run: Run) -> None:
     batch = make_fake_batch(small_disk, "  wide: {trainer.epochs: 2}\n")
     write_trained_epochs(batch, "wide", 2)
     filler = fill(small_disk)
-    refused = quick_run("experiments", "reset", batch.path, "wide")
-    assert refused.returncode == 1
-    assert refused.stderr.endswith("\nFree some space, then run the same command again.\n")
+    rejected = quick_run("experiments", "reset", batch.path, "wide")
+    assert rejected.returncode == 1
+    assert rejected.stderr.endswith("\nFree some space, then run the same command again.\n")
     assert batch.run_dir("wide").history.exists()
     filler.unlink()
     assert quick_run("experiments", "reset", batch.path, "wide").returncode == 0
@@ -100,9 +100,9 @@ def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run
     batch = make_fake_batch(tmp_path, "  new: {}\n  early: {}\n")
     write_trained_epochs(batch, "early", 2)
     batch.run_dir("early").summary.write_text(json.dumps({"format_version": 1, "stopped_early": "no improvement"}))
-    refused = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10")
-    assert refused.returncode == 2
-    assert refused.stderr == (
+    rejected = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10")
+    assert rejected.returncode == 2
+    assert rejected.stderr == (
         "experiments: --additional_epochs: no completed epoch in new; omit this flag, or select other runs\n"
     )
     done = quick_run("experiments", "submit", batch.path, "early", "--additional_epochs", "10")

@@ -109,7 +109,7 @@ def batch_of(size: int) -> Batch:
         ("extra", "WithOutput.auxiliary_models, 'encoder'"),
     ],
 )
-def test_an_output_without_a_batch_axis_is_refused_by_name(output: str, origin: str) -> None:
+def test_an_output_without_a_batch_axis_is_rejected_by_name(output: str, origin: str) -> None:
     with pytest.raises(UsageError, match=re.escape(f"{origin}: output 'more' has no batch axis")):
         build_networks(WithOutput(output=output), Series())
 

@@ -98,7 +98,7 @@ def meta_graph_of(path: Path) -> MetaGraphDef:
     return SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0]
 
 
-def test_every_operation_that_is_not_allowed_is_refused_at_any_place(saved: Path) -> None:
+def test_every_operation_that_is_not_allowed_is_rejected_at_any_place(saved: Path) -> None:
     whole = meta_graph_of(saved)
     assert find_forbidden_operation(whole) is None
     functions = {function.signature.name: function for function in whole.graph_def.library.function}
@@ -108,9 +108,9 @@ def test_every_operation_that_is_not_allowed_is_refused_at_any_place(saved: Path
     body = next(name for name in functions if name in called)
     saver = next(name for name, function in functions.items() if any(node.op == "SaveV2" for node in function.node_def))
     places: list[Any] = [whole.graph_def.node, *(functions[name].node_def for name in (of_table, body, saver))]
-    refused = sorted(set(registered()) - ALLOWED_OPERATIONS - {"XlaCallModule"})
-    everywhere = {*refused[::20], "SaveV2", "MergeV2Checkpoints", "RestoreV2", "ShardedFilename", "WriteFile"}
-    for name in refused:
+    rejected = sorted(set(registered()) - ALLOWED_OPERATIONS - {"XlaCallModule"})
+    everywhere = {*rejected[::20], "SaveV2", "MergeV2Checkpoints", "RestoreV2", "ShardedFilename", "WriteFile"}
+    for name in rejected:
         for place in places if name in everywhere else places[:1]:
             if place is places[-1] and name in ("SaveV2", "MergeV2Checkpoints", "RestoreV2", "ShardedFilename"):
                 continue
@@ -226,7 +226,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("function", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_graph_is_refused_before_it_is_loaded(
+def test_a_hostile_graph_is_rejected_before_it_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[[tf.Tensor], tf.Tensor]
 ) -> None:
     module = tf.Module()
@@ -278,11 +278,11 @@ FALSE_NAME = 'call_target_name = #vhlo.string_v1<\\"Qr\\">'
         ),
     ],
 )  # fmt: skip
-def test_calls_out_of_an_xla_module_are_refused(text: str, problem: str | None) -> None:
+def test_calls_out_of_an_xla_module_are_rejected(text: str, problem: str | None) -> None:
     assert find_forbidden_operation(module_with(FUNCTION.format(text))) == problem
 
 
-def test_an_xla_module_that_cannot_be_inspected_is_refused() -> None:
+def test_an_xla_module_that_cannot_be_inspected_is_rejected() -> None:
     for module in (b"", b"ML\xefR rubbish", FUNCTION.format(CALL.format("evil", "")).encode()):
         whole = MetaGraphDef()
         whole.graph_def.node.add(op="XlaCallModule").attr["module"].s = module

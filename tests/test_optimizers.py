@@ -210,7 +210,7 @@ OUT_OF_RANGE: list[tuple[type[Optimizer], str, Any]] = [
 
 
 @pytest.mark.parametrize(("cls", "field", "value"), OUT_OF_RANGE)
-def test_a_value_out_of_range_is_refused_by_name(cls: type[Optimizer], field: str, value: Any) -> None:
+def test_a_value_out_of_range_is_rejected_by_name(cls: type[Optimizer], field: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"{field}.*must "):
         validate_params(cls(**{field: value}))
 
@@ -316,7 +316,7 @@ def test_relative_decay_is_that_of_the_rate_as_a_part_of_its_highest_value() -> 
 
 
 @pytest.mark.parametrize("name", ["AdamW", "Muon", "ScheduleFreeAdamW"])
-def test_l2_is_refused_where_the_decay_is_decoupled_by_definition(name: str) -> None:
+def test_l2_is_rejected_where_the_decay_is_decoupled_by_definition(name: str) -> None:
     with pytest.raises(UsageError, match="weight_decay_mode.* supports decoupled weight decay only"):
         validate_params(OPTIMIZERS[name](weight_decay_mode="l2"))
 

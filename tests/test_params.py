@@ -381,7 +381,7 @@ def test_infinity_survives_json() -> None:
         ({"pair": [1]}, "pair: expected INT FLOAT"),
     ],
 )
-def test_a_broken_file_is_refused_with_the_name_of_the_value(values: Any, message: str) -> None:
+def test_a_broken_file_is_rejected_with_the_name_of_the_value(values: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Root.from_dict(values)
 
@@ -504,7 +504,7 @@ def test_odd_types_from_flags(words: str, expected: Odd) -> None:
         ({"folder": ""}, "folder: expected a path, got nothing"),
     ],
 )
-def test_odd_values_in_files_are_refused(values: Any, message: str) -> None:
+def test_odd_values_in_files_are_rejected(values: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Odd.from_dict(values)
 
@@ -528,7 +528,7 @@ def test_infinity_is_not_an_integer(number: float) -> None:
         ("name: " + "[" * 2000 + "]" * 2000, "p.yaml, line 1: nested too deeply"),
     ],
 )
-def test_ambiguous_yaml_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+def test_ambiguous_yaml_is_rejected_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(UsageError, match=message):
         apply_settings(ResolvedParams(Root()), settings_from_file(read_param_file(tmp_path / "p.yaml"), "p.yaml"))
@@ -582,7 +582,7 @@ def test_a_class_in_place_of_an_instance_is_reported() -> None:
         validate_params(Root(part=Small))  # type: ignore[arg-type]
 
 
-def test_a_parameter_and_a_method_of_one_name_are_refused() -> None:
+def test_a_parameter_and_a_method_of_one_name_are_rejected() -> None:
     with pytest.raises(TypeError, match="size: Small has a method of this name"):
         type("A", (Small,), {"__annotations__": {"size": "int"}, "size": 3, "__module__": __name__})
     with pytest.raises(TypeError, match="width overrides a parameter of a base class with a method"):

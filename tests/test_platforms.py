@@ -94,7 +94,7 @@ tfaip_like._cli.predict_scenario.predict_scenario(["best", "--predict.limit", "2
     assert (export.parent / "predicted.npz").is_file()
 
 
-def test_unsupported_features_are_refused_by_name(tmp_path: Path) -> None:
+def test_unsupported_features_are_rejected_by_name(tmp_path: Path) -> None:
     done = run_without_posix(
         """
 from tfaip_like import UsageError
@@ -131,7 +131,7 @@ def test_differences_between_systems_are_in_one_module(word: str, module: Module
     assert users == {Path(module.__file__ or "")}
 
 
-def test_locks_are_refused_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_are_rejected_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "IS_POSIX", False)
     with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="no advisory file locks"):
         lock_descriptor(file.fileno())

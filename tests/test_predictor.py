@@ -293,7 +293,7 @@ PIPELINES = {
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_a_wrong_pipeline_is_refused(line: tuple[Path, keras.Model], tmp_path: Path, name: str) -> None:
+def test_a_wrong_pipeline_is_rejected(line: tuple[Path, keras.Model], tmp_path: Path, name: str) -> None:
     text, message = PIPELINES[name]
     if "class" not in json.loads(text if text != "{" else "{}"):
         text = text.replace("{", '{"class": "tfaip_like.data:Pipeline", ', 1) if text != "{" else text

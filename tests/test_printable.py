@@ -169,7 +169,7 @@ def test_no_line_of_a_script_for_the_cluster_comes_from_a_name(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["../../outside", "a\nb", "", "..", "/etc"])
-def test_a_batch_with_runs_outside_of_itself_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_batch_with_runs_outside_of_itself_is_rejected(tmp_path: Path, name: str) -> None:
     batch = make_fake_batch(tmp_path, "  one: {}\n")
     index = json.loads(batch.index_file.read_text())
     index["runs"][0]["name"] = name

@@ -296,7 +296,7 @@ class ByHand(Network):
     ("jit_compile", "step"),
     [(False, "training failed at epoch 1, step 3 (global step 3)."), slow(True, "at epoch 1, step 3")],
 )
-def test_a_value_that_an_operation_of_tensorflow_refuses_names_its_sample(jit_compile: bool, step: str) -> None:
+def test_a_value_that_an_operation_of_tensorflow_rejects_names_its_sample(jit_compile: bool, step: str) -> None:
     scenario = small(
         data=Ids(bad_label=7),
         model=ByHand(),
@@ -332,7 +332,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize(("kind", "layer"), [("lost by a maximum", "table"), ("cell", "inner")])
 @pytest.mark.parametrize("number", [900, -1])
-def test_an_export_refuses_an_id_out_of_range_by_its_sample(
+def test_an_export_rejects_an_id_out_of_range_by_its_sample(
     runs: dict[str, Path], kind: str, layer: str, number: int
 ) -> None:
     predictor = load_predictor(runs[kind])

@@ -290,7 +290,7 @@ def test_another_precision_leaves_the_optimizer_its_state(tmp_path: Path, caplog
     assert iterations > 2 * 12  # less what overflowed
 
 
-def test_a_refused_resume_does_not_change_the_run(tmp_path: Path) -> None:
+def test_a_rejected_resume_does_not_change_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(small(run, trainer={"epochs": 2, "keep_every_n": 1}))
     params, known = (run / "trainer_params.json").read_text(), sorted((run / "checkpoints").iterdir())
@@ -559,7 +559,7 @@ def test_resuming_from_a_chosen_epoch_sets_the_later_ones_aside(two_epochs: Path
     assert differences(two_epochs, run) == []
 
 
-def test_resuming_from_an_epoch_without_a_checkpoint_is_refused(two_epochs: Path, tmp_path: Path) -> None:
+def test_resuming_from_an_epoch_without_a_checkpoint_is_rejected(two_epochs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Resume.epoch 7: no checkpoint .* \(available: 1, 2\)"):
         resume_run(two_epochs, tmp_path, Resume(epoch=7))
 

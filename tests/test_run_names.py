@@ -63,10 +63,10 @@ def test_a_template_names_a_run_by_its_parameters(template: str, expected: str) 
         ("x" * 151, "names: the name of a run of wide exceeds 150 characters"),
     ],
 )
-def test_a_template_that_names_nothing_is_refused(template: str, says: str) -> None:
-    with pytest.raises(UsageError) as refused:
+def test_a_template_that_names_nothing_is_rejected(template: str, says: str) -> None:
+    with pytest.raises(UsageError) as rejected:
         name(template)
-    assert str(refused.value).startswith(says)
+    assert str(rejected.value).startswith(says)
 
 
 @settings(max_examples=100)

@@ -172,7 +172,7 @@ def test_inverse_sqrt_after_its_warm_up_is_the_one_of_the_transformer() -> None:
         (Constant(lr=float("nan")), "lr"),
     ],
 )
-def test_a_value_that_is_not_finite_is_refused_by_name(schedule: Schedule, field: str) -> None:
+def test_a_value_that_is_not_finite_is_rejected_by_name(schedule: Schedule, field: str) -> None:
     with pytest.raises(UsageError, match=f"{field}.*must be a finite number"):
         validate_params(schedule)
 

@@ -199,7 +199,7 @@ def test_a_run_on_two_devices_resumes_exactly(call: Call, tmp_path: Path) -> Non
     assert differences(straight, copy) == []
 
 
-def test_a_batch_that_cannot_be_divided_is_refused() -> None:
+def test_a_batch_that_cannot_be_divided_is_rejected() -> None:
     with pytest.raises(UsageError) as error:
         run_training(small(train={"batch_size": 7}), Devices({0: "H100", 1: "H100"}, 2, 2))
     assert str(error.value) == "--train.batch_size 7 must be divisible by the number of GPUs (2), e.g. 8"

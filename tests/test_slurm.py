@@ -50,7 +50,7 @@ def test_paths_with_spaces_and_percents_stay_what_they_are(tmp_path: Path) -> No
     assert f'#SBATCH --output="{tmp_path}/50%% x/version_1/logs/slurm-%A_%a.log"' in script
 
 
-def test_options_set_by_the_batch_are_refused(tmp_path: Path) -> None:
+def test_options_set_by_the_batch_are_rejected(tmp_path: Path) -> None:
     request, slurm = ResourceRequest("1", "1G", gpus=(1,), cpus=1, jobs=1), Slurm(partition="p", account="a")
     per_cpu = dataclasses.replace(request, memory_is_per_cpu=True)
     batch = Batch(tmp_path / "zoo" / "version_1")

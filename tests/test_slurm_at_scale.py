@@ -192,9 +192,9 @@ def test_two_users_of_a_group_work_on_a_batch(
     batch = Batch(shared_disk / "batches" / "plan" / "version_1")
     batch.job_script_path.write_text(JOB)
     (batch.path / "tenths").write_text("600")
-    refused = other.experiments(shared_disk, "add", batch.path)
-    assert refused.returncode == 2
-    assert "trust_code" in refused.stderr
+    rejected = other.experiments(shared_disk, "add", batch.path)
+    assert rejected.returncode == 2
+    assert "trust_code" in rejected.stderr
     run_as(other, shared_disk, "add", batch.path, "--trust_code", "true")
     assert len(batch.read_index().runs) == NUM_RUNS
     half = "wide.???"

@@ -125,7 +125,7 @@ def test_files_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
 MASKED = np.ma.MaskedArray([1, 2, 3], [False, True, False])
 
 
-def test_masked_floats_are_nan_and_other_masked_values_are_refused() -> None:
+def test_masked_floats_are_nan_and_other_masked_values_are_rejected() -> None:
     source = ArraySource({"x": MASKED.astype("float32")}, {"y": np.ma.MaskedArray([1, 2, 3])})
     np.testing.assert_array_equal(source.inputs["x"], np.array([1, np.nan, 3], "float32"))
     assert type(source.inputs["x"]) is np.ndarray
@@ -154,7 +154,7 @@ def test_masked_floats_are_nan_and_other_masked_values_are_refused() -> None:
         ([[1], [2, 3]], Spec((2, 2)), r"input 'x' is not an array \(setting an array element"),
     ],
 )
-def test_a_sample_that_is_not_an_array_of_numbers_is_refused(value: Any, spec: Spec, message: str) -> None:
+def test_a_sample_that_is_not_an_array_of_numbers_is_rejected(value: Any, spec: Spec, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         collate([Sample({"x": value})], {"x": spec}, {})
 
@@ -317,6 +317,6 @@ def test_tuples_are_samples_if_they_have_one_or_two_parts(given: tuple[Any, ...]
 
 
 @pytest.mark.parametrize(("inputs", "what"), [([], "no inputs"), (["a", "b"], "the inputs a, b")])
-def test_an_array_for_several_or_no_names_is_refused(inputs: list[str], what: str) -> None:
+def test_an_array_for_several_or_no_names_is_rejected(inputs: list[str], what: str) -> None:
     with pytest.raises(ValueError, match=f"is a tuple with an int for {what}, expected"):
         to_sample((1, 2), inputs, ["y"])

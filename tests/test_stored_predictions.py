@@ -128,7 +128,7 @@ def test_results_are_printed_if_some_exports_cannot_be_validated(trained: Path, 
         ("", "", "is a directory; expected a .jsonl or .npz file"),
     ],
 )
-def test_files_that_hold_no_predictions_are_refused(name: str, content: str, message: str, tmp_path: Path) -> None:
+def test_files_that_hold_no_predictions_are_rejected(name: str, content: str, message: str, tmp_path: Path) -> None:
     if name:
         (tmp_path / name).write_text(content)
     with pytest.raises(UsageError, match=message):
@@ -142,7 +142,7 @@ def test_indices_that_are_not_integers_are_rejected(index: list[object], tmp_pat
         list(read_predictions(tmp_path / "a.npz"))
 
 
-def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
+def test_arrays_of_different_lengths_are_rejected(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", sum=np.zeros(3), index=np.zeros(2))
     with pytest.raises(UsageError, match="needs one row per sample; number of rows: sum: 3, index: 2"):
         list(read_predictions(tmp_path / "a.npz"))

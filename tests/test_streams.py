@@ -253,7 +253,7 @@ def test_validation_has_every_sample_once_in_order() -> None:
         validation.close()
 
 
-def test_a_stream_that_makes_nothing_is_refused() -> None:
+def test_a_stream_that_makes_nothing_is_rejected() -> None:
     class Nothing(Cut):
         def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
             list(samples)
@@ -264,7 +264,7 @@ def test_a_stream_that_makes_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
-def test_a_stream_of_which_all_is_dropped_is_refused_with_the_reason(cache: str) -> None:
+def test_a_stream_of_which_all_is_dropped_is_rejected_with_the_reason(cache: str) -> None:
     class DropAll(Processor):
         def process(self, sample: Sample, random: np.random.Generator) -> Sample:
             raise DropSample("too dark")
@@ -407,7 +407,7 @@ def test_cached_streams_are_cut_by_length_and_balanced() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 3])
-def test_stream_results_that_are_not_samples_are_refused(wrong: Any) -> None:
+def test_stream_results_that_are_not_samples_are_rejected(wrong: Any) -> None:
     class Wrong(Cut):
         def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
             for sample in samples:
@@ -450,7 +450,7 @@ def test_a_stream_processor_cannot_drop_a_sample_by_an_exception() -> None:
         list(process_samples(iter(Counted().source(Mode.TRAIN)), [Drops()]))
 
 
-def test_a_stream_processor_is_refused_as_a_post_processor() -> None:
+def test_a_stream_processor_is_rejected_as_a_post_processor() -> None:
     with pytest.raises(UsageError, match="--post_processors Cut: a StreamProcessor cannot be a post-processor"):
         validate_params(Counted(post_processors=[Cut()]))
 

@@ -307,7 +307,7 @@ def test_an_activation_means_what_is_written(text: str, value: float) -> None:
         ("(" * 300 + "x" + ")" * 300, "syntax error in"),
     ],
 )
-def test_invalid_activation_expressions_are_refused(text: str, validation_error: str) -> None:
+def test_invalid_activation_expressions_are_rejected(text: str, validation_error: str) -> None:
     with pytest.raises(UsageError, match="^--model.activation") as found:
         validate_params(TrackTrigger(model=Perceptron(activation=text)))
     assert validation_error in str(found.value)

@@ -242,7 +242,7 @@ def killed(quick_run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return folder, other.stderr
 
 
-def test_a_directory_with_a_running_training_is_refused(killed: tuple[Path, str]) -> None:
+def test_a_directory_with_a_running_training_is_rejected(killed: tuple[Path, str]) -> None:
     assert "another process is training in this directory" in killed[1]
 
 

@@ -417,7 +417,7 @@ class Untrained(Line):
         return {"sum": keras.layers.Dense(1, name="new")(inputs["x"])}
 
 
-def test_a_prediction_network_with_untrained_weights_is_refused() -> None:
+def test_a_prediction_network_with_untrained_weights_is_rejected() -> None:
     with pytest.raises(UsageError, match=r"weights that are never trained \(new/kernel, new/bias\)"):
         train(small(model=Untrained()))
 
@@ -539,7 +539,7 @@ def test_a_second_training_in_a_process_has_the_same_paths_of_weights() -> None:
 
 
 @pytest.mark.parametrize("best", [("val_loss", "minimum"), "val_loss", ("val_loss",)])
-def test_an_invalid_best_is_refused_when_the_class_is_defined(best: Any) -> None:
+def test_an_invalid_best_is_rejected_when_the_class_is_defined(best: Any) -> None:
     with pytest.raises(TypeError, match=r'expected a pair like \("val_accuracy", "max"\)'):
         type("Wrong", (Line,), {"best": best, "__module__": __name__})
 
@@ -585,7 +585,7 @@ def test_the_logged_rate_is_the_one_the_epoch_ended_with() -> None:
     assert [row["lr"] for row in train(small(learning_rate=schedule)).history] == [0.1, 0.01, 0.001]
 
 
-def test_a_metric_object_of_keras_is_refused_with_the_function_to_use() -> None:
+def test_a_metric_object_of_keras_is_rejected_with_the_function_to_use() -> None:
     class WithObject(Line):
         def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
             return {"mse": keras.metrics.MeanSquaredError()}

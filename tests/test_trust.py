@@ -248,7 +248,7 @@ def test_a_received_batch_is_not_run_until_it_is_trusted(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_changed_code_in_a_batch_is_refused(tmp_path: Path) -> None:
+def test_changed_code_in_a_batch_is_rejected(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  one: {}\n")
     [module] = list(batch.code_dir.rglob("experts.py"))
     module.write_text(f"{module.read_text()}\nprint('changed')\n")

@@ -141,7 +141,7 @@ class TypoInText(Small):
         return 3
 
 
-def test_a_text_of_examples_that_is_none_is_refused_before_the_first_epoch() -> None:
+def test_a_text_of_examples_that_is_none_is_rejected_before_the_first_epoch() -> None:
     with pytest.raises(UsageError, match=r"TypoInText.example_text returned an int; it must return a string"):
         train(TypoInText())
 

@@ -274,7 +274,7 @@ def test_mismatched_weights_keep_their_initial_values_if_allowed(
     ]
 
 
-# What is refused; nothing is changed then.
+# What is rejected; nothing is changed then.
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,7 @@ def test_lists_of_numbers_in_json_are_weights_by_the_names_that_lead_to_them(tmp
         ('{"a": ["x"], "b": [[1], [1, 2]]}', "none of the 4 weights"),
     ],
 )
-def test_json_without_fitting_weights_is_refused(content: str, message: str, tmp_path: Path) -> None:
+def test_json_without_fitting_weights_is_rejected(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "weights.json").write_text(content)
     with pytest.raises(UsageError, match=message) as found:
         warm_start(network_of(Line()), WarmStart(model=tmp_path / "weights.json", allow_partial=True))
