@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from batches import command, environment, events, make_fake_batch, wait_until
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Run
 from stand_in_pbs import StandInPbs
 from test_docs import blocks
 
@@ -80,6 +80,14 @@ def test_a_batch_runs_on_another_cluster_with_a_launcher_of_one_file(tmp_path: P
     # The same batch is continued on this machine.
     user.run("submit", "wide.02", "wide.03", "--wait")
     assert [user.states()[name] for name in ("wide.02", "wide.03")] == ["done", "done"]
+
+
+def test_a_launcher_is_found_in_the_current_directory(quick_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from tfaip_like.experiments.launchers import Slurm\n\nclass Own(Slurm):\n    level: int = 3\n"
+    )
+    done = quick_run("experiments", "submit", "--launcher", "own:Own", "--help", "all", cwd=tmp_path)
+    assert "--launcher.level INT  [3]" in done.stdout, done.stderr
 
 
 def test_a_killed_submission_to_another_cluster_leaves_no_unknown_job_and_none_twice(tmp_path: Path) -> None:

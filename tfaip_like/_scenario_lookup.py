@@ -15,7 +15,7 @@ from types import ModuleType
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import Run
 from tfaip_like._user_code.code_errors import CodeError
-from tfaip_like._user_code.importing import NoSuchModuleError, import_user_module
+from tfaip_like._user_code.importing import NoSuchModuleError, import_user_module, make_importable
 from tfaip_like._user_code.trust import (
     TRUST_FLAG,
     guarded_imports,
@@ -149,15 +149,6 @@ def warn_code_mismatch(run: OutputDir) -> None:
 @functools.cache  # commands look a scenario up more than once
 def _warn(message: str) -> None:
     logger.warning("%s", message)
-
-
-def make_importable(folder: Path) -> None:
-    """Append a folder to `sys.path`.
-
-    At the end, because a user's file `random.py` must not shadow Python's module.
-    """
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
 
 
 def _resolve_path(name: str) -> Path | None:

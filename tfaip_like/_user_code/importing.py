@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
+from pathlib import Path
 from types import ModuleType
 
 from tfaip_like._user_code.code_errors import CodeError, Frame, format_user_error, innermost_user_frame
@@ -41,6 +43,15 @@ def import_user_module(name: str) -> ModuleType:
         raise UsageError(f"{_error_location(error)}\nthe module calls sys.exit when imported") from error
     except Exception as error:
         raise UsageError(f"{_error_location(error)}\n{describe_error(error)}") from error
+
+
+def make_importable(folder: Path) -> None:
+    """Append a folder to `sys.path`.
+
+    At the end, because a user's file `random.py` must not shadow Python's module.
+    """
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def _module_file(module: str) -> str:

@@ -6,8 +6,9 @@ import abc
 import difflib
 import inspect
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from tfaip_like._user_code.importing import import_user_module
+from tfaip_like._user_code.importing import import_user_module, make_importable
 from tfaip_like._user_code.trust import guarded_imports
 from tfaip_like._utils.errors import UsageError, with_article
 from tfaip_like.params._base import ParamsBase, qualified_name
@@ -117,6 +118,7 @@ def _find_plugin(bases: Sequence[type[ParamsBase]], name: str) -> Plugin | None:
 
 
 def _import_class(tag: str) -> type[ParamsBase]:
+    make_importable(Path.cwd())
     module_name, _, class_name = tag.partition(":")
     try:
         check_class_in_source(tag)
