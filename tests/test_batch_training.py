@@ -32,6 +32,7 @@ def generated(folder: Path, configurations: str) -> Batch:
     return Batch(folder / "batches" / "plan" / "version_1")
 
 
+@pytest.mark.slow
 def test_a_batch_trains_and_is_shown_and_compared(tmp_path: Path) -> None:
     batch = generated(
         tmp_path, "  bad: {data.fails: true}\n  good: {model.dropout: 0.0}\n  better: {model.dropout: 0.2}\n"

@@ -148,6 +148,7 @@ def test_state_is_restored_exactly_after_a_signal(fails_in: str, straight: Path,
         assert calls(run) == calls(straight)
 
 
+@pytest.mark.slow
 def test_a_kill_within_a_hook_loses_only_what_follows_the_last_checkpoint(straight: Path, tmp_path: Path) -> None:
     code = (
         "import signal, sys; from pathlib import Path; from test_callbacks import *; "

@@ -50,6 +50,7 @@ def test_lav_of_each_checkpoint_gives_the_values_of_its_epoch(trained: Path, tmp
     assert "retracing" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_predicts_as_the_last_export(trained: Path, tmp_path: Path, quick_run: Run) -> None:
     for name, path in (("export", trained / "export"), ("checkpoint", trained / "checkpoints/epoch_0003")):
         done = quick_run("predict-scenario", path, "--output", tmp_path / f"{name}.npz", cwd=TESTS)

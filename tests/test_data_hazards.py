@@ -125,6 +125,7 @@ def test_results_that_were_mapped_from_a_file_are_copied(tmp_path: Path) -> None
     stream.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_many_small_results_do_not_deadlock() -> None:
     samples = (Sample({name: np.zeros(1) for name in "abcd"}) for _ in range(9000))
 

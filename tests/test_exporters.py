@@ -65,6 +65,7 @@ class Folder(Exporter):
 RUN: dict[Exporter, Callable[[Path], dict[str, Any]]] = {ONNX(opset=17): with_onnx, LiteRT(): with_litert}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", [ONNX(opset=17), slow(LiteRT())])
 def test_other_formats_predict_the_same(exporter: Exporter, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for package in exporter.required_packages:

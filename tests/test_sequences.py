@@ -45,6 +45,7 @@ def test_sequences_train_with_teacher_forcing_and_are_evaluated_without(result: 
     assert [tensor.name for tensor in result.network.inputs] == ["text"]
 
 
+@pytest.mark.slow
 def test_a_moved_export_predicts_without_the_run(result: TrainResult, folder: Path, tmp_path: Path) -> None:
     inputs = {"text": encode(TEXTS, Dates().longest)}
     expected = [sample.outputs["answer"] for sample in load_predictor(folder)(inputs)]

@@ -76,6 +76,7 @@ configurations:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "submits", [False, slow(True)], ids=["without training in the batch", "with a training in the batch"]
 )

@@ -71,6 +71,7 @@ def test_text_lines_train_identically_with_data_workers(
     assert history(tmp_path / "run") == history(trained[0])
 
 
+@pytest.mark.slow
 def test_a_moved_export_reads_lines_as_before_without_the_run(
     trained: tuple[Path, str], quick_run: Run, lines: Path, tmp_path: Path
 ) -> None:
