@@ -25,7 +25,7 @@ from tfaip_like.params._values import decode_value, encode_value
 PACKAGE = __name__.partition(".")[0]
 MIN_SIMILARITY = 0.85
 """Minimum similarity (0 to 1) of two names at which one is taken for a misspelling of the other."""
-_FOREIGN_PARAMETERS = ("epoch", "batch", "logs", "trainer", "pl_module")
+_FOREIGN_PARAMETERS = ("epoch", "logs", "trainer", "pl_module")
 """Parameters of the methods of Keras' and Lightning's callbacks."""
 
 
