@@ -12,7 +12,7 @@ from tfaip_like._user_code.importing import import_user_module, make_importable
 from tfaip_like._user_code.trust import guarded_imports
 from tfaip_like._utils.errors import UsageError, with_article
 from tfaip_like.params._base import ParamsBase, qualified_name
-from tfaip_like.params._class_source import check_class_in_source
+from tfaip_like.params._class_source import check_class_in_source, find_module
 from tfaip_like.params._plugins import Plugin, find_plugins
 
 
@@ -118,9 +118,10 @@ def _find_plugin(bases: Sequence[type[ParamsBase]], name: str) -> Plugin | None:
 
 
 def _import_class(tag: str) -> type[ParamsBase]:
-    make_importable(Path.cwd())
     module_name, _, class_name = tag.partition(":")
     try:
+        if class_name and find_module(module_name) is None:
+            make_importable(Path.cwd())
         check_class_in_source(tag)
         with guarded_imports():
             member: object = import_user_module(module_name)
