@@ -21,6 +21,7 @@ import pytest
 from conftest import Run, slow
 from small import Largest, Line, Noise, Points, Small, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from scenarios.minimal import Minimal
 from tfaip_like import (
@@ -617,6 +618,16 @@ def test_a_finished_training_releases_its_data() -> None:
     train(small(data=Watched()))
     gc.collect()
     assert [source() for source in sources] == [None, None]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_finished_training_releases_its_graphs(tmp_path: Path, precision: str) -> None:
+    def graphs_after_training(name: str) -> int:
+        train(small(tmp_path / name, trainer={"precision": precision, "epochs": 1}))
+        gc.collect()
+        return sum(isinstance(value, FuncGraph) for value in gc.get_objects())
+
+    assert graphs_after_training("second") == graphs_after_training("first")
 
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:

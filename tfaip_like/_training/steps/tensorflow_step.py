@@ -14,6 +14,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
+from tfaip_like._keras_ext.extended_optimizer import disable_all_reduce
 from tfaip_like._training.steps.data_parallel import DataParallel
 from tfaip_like._training.steps.training_model import TrainingModel, batch_size
 
@@ -44,6 +45,7 @@ class TensorFlowTrainStep:
     ):
         self._model = model
         self._optimizer = model.optimizer
+        disable_all_reduce(self._optimizer)
         self._is_stacked = is_stacked
         self._accumulate = accumulate
         self._on_nan = on_nan
