@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Run
+from conftest import REPOSITORY, Run, slow
 
 from tfaip_like._cli.command import EXIT_ERROR, run_command
 from tfaip_like._cli.train_scenario import train_scenario
@@ -102,7 +102,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("typo", 'x = inputs["z"]'),
+        slow("typo", 'x = inputs["z"]'),
         ("broken", "broken/__init__.py, line 1, in <module>\n    x = 1 / 0\nZeroDivisionError"),
     ],
 )

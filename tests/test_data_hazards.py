@@ -281,6 +281,7 @@ class Mine(Scenario):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "count"),
     [("tensorflow", 2), slow("jax", 0), slow("tensorflow", 0), slow("jax", 2)],

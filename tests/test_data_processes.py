@@ -358,6 +358,7 @@ class Hangs(Mine):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "signals"), [(2, 1), slow(0, 2)])
 def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCRIPT_OF_A_USER)

@@ -159,6 +159,7 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_an_installed_exporter_is_chosen_by_name_and_compared_with_the_network(site: Path, quick_run: Run) -> None:
     flags = ["--trainer.epochs", "1", "--trainer.output_dir", "run", "--exporters", "Broken", "Table"]
     done = quick_run("train-scenario", "small:Small", *flags, "--exporters.1.digits", "3", cwd=site)

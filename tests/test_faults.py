@@ -61,7 +61,7 @@ def test_a_slice_of_the_campaigns_finds_no_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("how", "printed"), [(INEXACT_RESTORE, "differs in"), (DEAF, "exit code 0, expected 143")])
 def test_a_campaign_finds_faults(how: str, printed: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(how)
-    kind = ("TERM", "step", "Arrays", "Plain")
+    kind = ("TERM", "step", "Arrays", "VAE")
     cell = next(cell for cell in all_cells() if (cell.signal, cell.phase, cell.pipeline, cell.network) == kind)
     done = faults("--signals", "--cells", cell.number, "--folder", tmp_path / "runs", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1, done.stdout + done.stderr

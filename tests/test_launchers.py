@@ -58,6 +58,7 @@ class User:
         return {name: run["state"] for name, run in self.shown().items()}
 
 
+@pytest.mark.slow
 def test_a_batch_runs_on_another_cluster_with_a_launcher_of_one_file(tmp_path: Path) -> None:
     user = User(tmp_path, "  wide: {repeat: 3}\n  bad: {}\n")
     (user.batch.path / "hold").touch()

@@ -354,6 +354,7 @@ LAYERS: dict[str, tuple[tuple[tuple[int, ...], str], Callable[[Any], Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_layers_of_keras_are_accepted(tmp_path: Path) -> None:
     inputs = {str(kind): keras.Input(kind[0], dtype=kind[1]) for kind, _ in LAYERS.values()}
     outputs = {name: layer(inputs[str(kind)]) for name, (kind, layer) in LAYERS.items()}

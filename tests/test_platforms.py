@@ -94,6 +94,7 @@ tfaip_like._cli.predict_scenario.predict_scenario(["best", "--predict.limit", "2
     assert (export.parent / "predicted.npz").is_file()
 
 
+@pytest.mark.slow
 def test_unsupported_features_are_rejected_by_name(tmp_path: Path) -> None:
     done = run_without_posix(
         """

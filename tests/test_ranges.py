@@ -330,6 +330,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: folder / kind for kind in ("lost by a maximum", "cell")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "layer"), [("lost by a maximum", "table"), ("cell", "inner")])
 @pytest.mark.parametrize("number", [900, -1])
 def test_an_export_rejects_an_id_out_of_range_by_its_sample(

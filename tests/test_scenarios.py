@@ -35,6 +35,7 @@ def test_the_tutorial_reaches_97_percent_in_10_epochs(quick_run: Run, tmp_path: 
     assert_moved_export_predicts(tmp_path / "run", quick_run, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_moved_export_of_the_minimal_scenario_predicts(quick_run: Run, tmp_path: Path) -> None:
     words = ["--trainer.output_dir", tmp_path / "run", "--trainer.epochs", 1]
     done = quick_run(COMMAND, "scenarios.minimal", *words)

@@ -130,7 +130,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-DEFAULT = ("sequences in small batches",)
+DEFAULT = ("losses of layers",)
 
 
 @pytest.mark.parametrize("name", [name if name in DEFAULT else slow(name) for name in SCENARIOS])

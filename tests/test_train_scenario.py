@@ -181,7 +181,7 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
     assert not list((tmp_path / "run").rglob(".*new-*"))
 
 
-@pytest.mark.parametrize("seconds", [0.1, slow(0.5), 1.5, slow(2.5)])
+@pytest.mark.parametrize("seconds", [0.1, slow(0.5), slow(1.5), slow(2.5)])
 def test_ctrl_c_while_starting_ends_cleanly(seconds: float) -> None:
     process = start(*ENDLESS)
     time.sleep(seconds)

@@ -185,6 +185,7 @@ def test_steps_per_execution_do_not_change_results(steps_per_execution: int, jit
     assert [row["loss"] for row in result.history] == [row["loss"] for row in reference.history]
 
 
+@pytest.mark.slow
 def test_one_step_per_execution_gives_the_losses_of_several() -> None:
     """XLA added up the losses of this network in another order where an execution had one step."""
 
@@ -620,7 +621,7 @@ def test_a_finished_training_releases_its_data() -> None:
     assert [source() for source in sources] == [None, None]
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["float32", slow("mixed_float16")])
 def test_a_finished_training_releases_its_graphs(tmp_path: Path, precision: str) -> None:
     def graphs_after_training(name: str) -> int:
         train(small(tmp_path / name, trainer={"precision": precision, "epochs": 1}))

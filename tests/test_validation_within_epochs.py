@@ -183,6 +183,7 @@ def test_results_do_not_depend_on_the_steps_per_execution(
     assert differences(straight, tmp_path / "run") == []
 
 
+@pytest.mark.slow
 def test_validation_leaves_no_trace_in_the_training(straight: Path, tmp_path: Path) -> None:
     unaffected = {"learning_rate": Constant(lr=0.01), "early_stopping": EarlyStopping()}
     train(within(tmp_path / "validated", **unaffected))
@@ -256,6 +257,7 @@ def test_early_stopping_ends_the_training_within_an_epoch(tmp_path: Path) -> Non
     assert [row["step"] for row in rows_of(tmp_path / "run")] == [5, 10, 12, 15, 20, 24]
 
 
+@pytest.mark.slow
 def test_the_interval_can_change_when_a_run_is_resumed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
@@ -265,6 +267,7 @@ def test_the_interval_can_change_when_a_run_is_resumed(tmp_path: Path) -> None:
     assert [row["step"] for row in rows_of(run) if "val_loss" in row] == [5, 10, 16, 20, 24, 28, 32, 36]
 
 
+@pytest.mark.slow
 def test_another_batch_size_keeps_the_fraction_of_an_epoch(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(Interrupted):

@@ -31,7 +31,7 @@ def marker(run: Path, name: str) -> Path:
 
 
 def is_armed(point: str) -> bool:
-    """Return whether a fault is requested at this point, in the current epoch."""
+    """Return whether a fault is requested at this point, from the current epoch on."""
     if os.environ.get(POINT_VARIABLE) != point:
         return False
     history = Path(os.environ[RUN_DIR_VARIABLE], "history.csv")
@@ -39,7 +39,7 @@ def is_armed(point: str) -> bool:
         epochs = float(history.read_text().splitlines()[-1].split(",")[0])
     except OSError:
         epochs = 0.0
-    return int(epochs) == int(os.environ[AFTER_EPOCHS_VARIABLE])
+    return int(epochs) >= int(os.environ[AFTER_EPOCHS_VARIABLE])
 
 
 def reach(point: str) -> None:

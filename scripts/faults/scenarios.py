@@ -13,8 +13,11 @@ import numpy.typing as npt
 
 from scripts.faults.fault_points import is_armed, reach
 from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
+from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.data import StreamProcessor
 from tfaip_like.list_files import ListFileData, ListFileScenario
+from tfaip_like.loggers import Logger
+from tfaip_like.summaries import Summary
 
 SAMPLES = 32
 """Training samples per epoch; validation has half as many."""
@@ -242,12 +245,44 @@ class ErrorEvaluator(Evaluator):
         return {"mean_error": float(np.mean(errors)), "largest_error": max(errors)}
 
 
+class CountCalls(Callback):
+    """Counts the calls of its hooks, in its state and in the history."""
+
+    every: str = "3steps"
+
+    def on_train_begin(self, run: RunContext) -> None:
+        self.steps = 0
+        self.validations = 0
+
+    def on_step_end(self, run: RunContext, metrics: Mapping[str, float]) -> None:
+        self.steps += 1
+        reach("callback step")
+
+    def on_validation_end(
+        self, run: RunContext, metrics: Mapping[str, float], summaries: Mapping[str, Summary]
+    ) -> None:
+        self.validations += 1
+        reach("callback validation")
+
+    def on_epoch_end(self, run: RunContext, metrics: Mapping[str, float]) -> None:
+        run.log("calls", 100 * self.steps + self.validations)
+        reach("callback epoch")
+
+
+class FaultPointLogger(Logger):
+    """Reaches a point in its thread."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: float) -> None:
+        reach("logger")
+
+
 class Arrays(Scenario):
     """Arrays in the main process."""
 
     data: Data = FixedLengthData()
     model: Model = BatchNorm()
     evaluator: Evaluator | None = ErrorEvaluator()
+    callbacks: list[Callback] = [CountCalls()]
 
 
 class Processes(Arrays):
@@ -268,3 +303,4 @@ class Lists(ListFileScenario):
     data: ListFileData = FileData()
     model: Model = BatchNorm()
     evaluator: Evaluator | None = ErrorEvaluator()
+    callbacks: list[Callback] = [CountCalls()]

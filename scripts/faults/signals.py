@@ -1,7 +1,7 @@
 """Campaign of signals in every phase of a training, for every pipeline and network; runs are resumed and compared.
 
-A cell is a signal, a phase, a pipeline and a network. The list of cells is fixed: half of all combinations, chosen so
-that every combination of any three of the four occurs. How a phase is hit (in its beginning or its end, in this
+A cell is a signal, a phase, a pipeline and a network. The list of cells is fixed: a third of all combinations, chosen
+so that every combination of any three of the four occurs. How a phase is hit (in its beginning or its end, in this
 epoch or that, with or without data workers) follows from the number of the cell.
 """
 
@@ -29,8 +29,8 @@ from scripts.faults.server import Command, ForkServer, map_parallel, session_pro
 from scripts.faults.table import format_table
 
 SIGNALS = ("INT", "TERM", "USR1", "twice", "STOP", "KILL")
-PHASES = ("step", "waiting", "validation", "export", "checkpoint", "within")
-"""Phases; `within` is a validation within an epoch, every `VALIDATION_STEPS`."""
+PHASES = ("step", "waiting", "validation", "export", "checkpoint", "within", "callback", "logger")
+"""Phases; `within` is a validation within an epoch, every `VALIDATION_STEPS`, and `logger` the thread of a logger."""
 VALIDATION_STEPS = 3
 PIPELINES = ("Arrays", "Processes", "Streams", "Lists")
 NETWORKS: Mapping[str, Sequence[str]] = {
@@ -114,6 +114,7 @@ class Cell:
             "within": ["evaluator", "validation data"],
             "export": ["export config", "export trace", "export sync", "last export"],
             "checkpoint": ["checkpoint sync", "checkpoint rename"],
+            "callback": ["callback step", "callback validation", "callback epoch"],
         }.get(self.phase, [self.phase])
         return points[(self.number // 2) % len(points)]
 
@@ -139,8 +140,8 @@ class Cell:
 
     @property
     def is_finished(self) -> bool:
-        """Return whether nothing is left to train, so that a late signal need not stop the run."""
-        return self.phase == "export" and self.epoch >= EPOCHS
+        """Return whether nothing may be left to train, so that a late signal need not stop the run."""
+        return self.phase == "logger" or (self.phase in ("export", "callback") and self.epoch >= EPOCHS)
 
     @property
     def expects_checkpoint(self) -> bool:
@@ -156,6 +157,8 @@ class Cell:
             flags += ["--train.timeout_seconds", str(TIMEOUT_S), "--val.timeout_seconds", str(TIMEOUT_S)]
         if self.phase == "checkpoint" and self.number % 2:
             flags += ["--trainer.checkpoint_every", "4steps"]
+        if self.phase == "logger":
+            flags += ["--loggers", "scripts.faults.scenarios:FaultPointLogger"]
         return flags
 
 
@@ -163,10 +166,10 @@ def all_cells() -> list[Cell]:
     """Return the cells of the whole campaign."""
     factors = (SIGNALS, PHASES, PIPELINES, tuple(NETWORKS))
     places = itertools.product(*(range(len(factor)) for factor in factors))
-    half = [place for place in places if sum(place) % 2 == 0]
+    third = [place for place in places if sum(place) % 3 == 0]
     return [
         Cell(number, *(factor[at] for factor, at in zip(factors, place, strict=True)))
-        for number, place in enumerate(half)
+        for number, place in enumerate(third)
     ]
 
 
@@ -174,11 +177,13 @@ def slice_of_cells() -> list[Cell]:
     """Return few cells with each signal, phase and pipeline, and few references."""
     chosen = [
         ("INT", "step", "Arrays", "Plain"),
-        ("TERM", "waiting", "Processes", "Recurrent"),
+        ("TERM", "waiting", "Processes", "BFloat16"),
         ("USR1", "validation", "Streams", "VAE"),
         ("twice", "checkpoint", "Lists", "BFloat16"),
         ("STOP", "within", "Arrays", "Plain"),
         ("KILL", "export", "Lists", "BFloat16"),
+        ("TERM", "callback", "Arrays", "Plain"),
+        ("USR1", "logger", "Arrays", "Plain"),
     ]
     return [Cell(number, *values) for number, values in enumerate(chosen)]
 
