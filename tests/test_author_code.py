@@ -115,7 +115,7 @@ def test_an_error_of_an_installed_scenario_shows_the_line_of_its_author(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize("processes", [slow(0), 1])
 def test_log_output_of_a_scenario_is_printed_once_and_stored(
     processes: int, installed: Path, quick_run: Run, tmp_path: Path
 ) -> None:

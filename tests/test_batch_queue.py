@@ -148,6 +148,7 @@ def test_a_killed_scheduler_loses_no_run_and_starts_none_twice(tmp_path: Path) -
     assert set(states(batch).values()) == {"done"}
 
 
+@pytest.mark.slow
 def test_the_queue_of_a_batch_that_is_moved_ends_with_one_line(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, SIX)
     (batch.path / "hold").touch()
@@ -211,6 +212,7 @@ def test_the_log_of_a_run_is_shown(tmp_path: Path) -> None:
     assert wrong.stderr == "experiments: --log worse: no run has this name\n"
 
 
+@pytest.mark.slow
 def test_a_full_disk_neither_ends_the_queue_nor_blocks_cancel(small_disk: Path) -> None:
     batch = make_fake_batch(small_disk, "  dead: {}\n  wide: {repeat: 3}\n", tenths=0)
     (batch.path / "hold").touch()

@@ -191,7 +191,7 @@ def wait_for_exit(pids: list[int], seconds: float = 120) -> bool:
     return False
 
 
-@pytest.mark.parametrize("sleep_at", [-1, 40])
+@pytest.mark.parametrize("sleep_at", [-1, slow(40)])
 def test_workers_end_when_the_main_process_is_killed(sleep_at: int) -> None:
     script = SCRIPT.format(tests=str(TESTS), sleep_at=sleep_at)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

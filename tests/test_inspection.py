@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, Run, reset_signal_handlers
+from conftest import REPOSITORY, Run, reset_signal_handlers, slow
 from PIL import Image
 from small import Noise, small
 from stopping import NumberedPoints
@@ -37,7 +37,7 @@ STEADY = Measurement(
 )
 
 
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [slow(0), 2])
 def test_the_benchmark_reports_throughput_stages_and_advice(run: Run, processes: int) -> None:
     seconds = ("--benchmark.seconds", 1, "--benchmark.warmup_seconds", 0.2)
     words = ("--data.processors", "Shift", "--train.num_processes", processes, *seconds)

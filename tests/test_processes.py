@@ -185,7 +185,7 @@ def test_a_suspended_process_does_not_hang(who: str) -> None:
     assert main.returncode == 0
 
 
-@pytest.mark.parametrize("then", ["time.sleep(1000)", "os.kill(workers.pids[0], 9); list(stream)"])
+@pytest.mark.parametrize("then", ["time.sleep(1000)", slow("os.kill(workers.pids[0], 9); list(stream)")])
 def test_a_data_worker_in_c_code_ends_with_the_main_process(then: str) -> None:
     with start_reader("compute", then) as main:
         assert main.stdout is not None

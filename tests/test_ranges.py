@@ -347,6 +347,7 @@ def test_an_export_rejects_an_id_out_of_range_by_its_sample(
         predictor.one({"x": ids[5]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "message"),
     [

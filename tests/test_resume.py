@@ -82,7 +82,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "position", [Position(0, 5), Position(1, 0), slow(Position(1, 8)), slow(Position(2, 11))], ids=str
+    "position", [Position(0, 5), slow(Position(1, 0)), slow(Position(1, 8)), slow(Position(2, 11))], ids=str
 )
 def test_a_run_that_was_killed_ends_with_the_same_bits(uninterrupted: Path, tmp_path: Path, position: Position) -> None:
     positions = [checkpoint.position for checkpoint in list_checkpoints(OutputDir(uninterrupted).checkpoints)]
@@ -783,7 +783,7 @@ class Broken(Processor):
         return sample
 
 
-@pytest.mark.parametrize("data", [slow("arrays"), "ragged", slow("processes")])
+@pytest.mark.parametrize("data", [slow("arrays"), slow("ragged"), slow("processes")])
 def test_an_exception_of_the_pipeline_leaves_the_state_of_the_last_step(tmp_path: Path, data: str) -> None:
     def scenario(folder: Path, mistake: str) -> Small:
         processors = [Broken(mistake=tmp_path / mistake)]

@@ -79,7 +79,7 @@ def test_data_workers_change_no_bit(uninterrupted: Path, tmp_path: Path) -> None
     assert differences(uninterrupted, tmp_path / "run") == []
 
 
-@pytest.mark.parametrize(("step", "num_processes"), [(10, 2), slow(40, 0), (70, 0)])
+@pytest.mark.parametrize(("step", "num_processes"), [slow(10, 2), slow(40, 0), (70, 0)])
 def test_a_stream_is_resumed_with_the_same_bits(
     uninterrupted: Path, tmp_path: Path, step: int, num_processes: int
 ) -> None:

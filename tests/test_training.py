@@ -176,7 +176,7 @@ def seven_steps_per_execution(jit_compile: bool | None) -> TrainResult:
     return train(small(trainer={"steps_per_execution": 7, "jit_compile": jit_compile}))
 
 
-@pytest.mark.parametrize(("steps_per_execution", "jit_compile"), [(1, None), slow(12, None), slow(5, False)])
+@pytest.mark.parametrize(("steps_per_execution", "jit_compile"), [slow(1, None), slow(12, None), (5, False)])
 def test_steps_per_execution_do_not_change_results(steps_per_execution: int, jit_compile: bool | None) -> None:
     """100 samples in batches of 8 are 12 steps: neither 5 nor 7 divides them."""
     reference = seven_steps_per_execution(jit_compile)
@@ -260,7 +260,7 @@ def test_validation_every_n_epochs_and_after_the_last() -> None:
     assert [row["epoch"] for row in result.history if "val_loss" in row] == [2, 4, 5]
 
 
-@pytest.mark.parametrize("changes", [{"data": Points(validation=False)}, {"trainer": {"val_every_n": 0}}])
+@pytest.mark.parametrize("changes", [{"data": Points(validation=False)}, slow({"trainer": {"val_every_n": 0}})])
 def test_without_validation_the_training_metric_selects_the_best_epoch(tmp_path: Path, changes: dict[str, Any]) -> None:
     result = train(small(tmp_path / "run", **changes))
     assert not [name for row in result.history for name in row if name.startswith("val_")]
@@ -400,6 +400,7 @@ class Decoder(Model):
         }
 
 
+@pytest.mark.slow
 def test_a_model_with_another_prediction_network_and_extra_networks(tmp_path: Path) -> None:
     result = train(small(tmp_path / "run", data=Repeat(), model=Decoder(), evaluator=None))
     assert [tensor.name for tensor in result.network.inputs] == ["x"]

@@ -68,7 +68,7 @@ class Lazy(Evaluator):
 ONCE = {"epochs": 1, "sanity_check": False}
 
 
-@pytest.mark.parametrize("evaluator", [None, Judge(), Lazy()])
+@pytest.mark.parametrize("evaluator", [slow(None), slow(Judge()), Lazy()])
 def test_validation_reads_each_sample_once(evaluator: Evaluator | None) -> None:
     READ.clear()
     train(small(data=Reads(), evaluator=evaluator, trainer=ONCE, val={"num_processes": 0}))

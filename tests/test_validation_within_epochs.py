@@ -246,6 +246,7 @@ def test_an_interrupted_validation_is_repeated_after_the_same_steps(
     assert differences(straight, run) == []
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_the_training_within_an_epoch(tmp_path: Path) -> None:
     never = EarlyStopping(n_to_go=2, min_delta=100.0, monitor="val_loss", mode="max")
     result = train(within(tmp_path / "run", early_stopping=never, trainer={"lav_every_n": 1}))

@@ -1,4 +1,4 @@
-"""Benchmark of the overhead of checkpoints after each epoch and of averaged weights.
+"""Benchmark of the overhead of checkpoints after each epoch, averaged weights, and callbacks with loggers.
 
 Two networks train with Adam on random images of 28x28 in batches of 64, in epochs of some seconds: a wide one of 1.9
 million weights (784 - 1024 - 1024 - 10), each of which is used once for a sample, and one of two convolutions,
@@ -9,6 +9,8 @@ next, with the export of the best model on each side:
     plain        no checkpoint but the last
     checkpoints  --trainer.checkpoint_every epoch (the default): weights, optimizer and all else, of the wide one 23 MB
     averages     --trainer.calc_ema 0.999, no checkpoint but the last
+    callbacks    a callback after each 100 steps, a Keras callback with a hook of each epoch, and two loggers, the
+                 server of one of which takes a second to answer; no checkpoint but the last
 
     python scripts/benchmarks/trainer_costs.py [ROUNDS]
 """
@@ -19,7 +21,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +30,9 @@ import numpy as np
 from interleaved import medians
 
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras, train
+from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.data import TrainLoaderSettings
+from tfaip_like.loggers import Logger
 from tfaip_like.settings import Trainer
 
 EPOCHS = 4
@@ -38,6 +42,7 @@ SIDES: dict[str, dict[str, Any]] = {
     "plain": {"checkpoint_every": NO_CHECKPOINTS},
     "checkpoints": {"checkpoint_every": "epoch"},
     "averages": {"checkpoint_every": NO_CHECKPOINTS, "calc_ema": 0.999},
+    "callbacks": {"checkpoint_every": NO_CHECKPOINTS},
 }
 NETWORKS = ("wide", "convolutions")
 
@@ -80,6 +85,28 @@ class Convolutions(Wide):
         return {"logits": keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(hidden))}
 
 
+class StepCounter(Callback):
+    """Callback that is called after each 100 steps."""
+
+    every: str = "100steps"
+
+    def on_train_begin(self, run: RunContext) -> None:
+        self.calls = 0
+
+    def on_step_end(self, run: RunContext, metrics: Mapping[str, float]) -> None:
+        self.calls += 1
+
+
+class Lines(Logger):
+    """Logger that takes some time to log a line."""
+
+    delay_s: float = 0.0
+    """Seconds that the server takes to answer."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: float) -> None:
+        time.sleep(self.delay_s)
+
+
 class Costs(Scenario):
     """Scenario whose epochs take some seconds."""
 
@@ -112,7 +139,12 @@ def measure_epochs(network: str, side: str) -> list[float]:
         trainer = Trainer(
             epochs=EPOCHS, random_seed=1, samples_per_epoch=samples, output_dir=Path(folder, "run"), **SIDES[side]
         )
-        train(Costs(model=Wide() if network == "wide" else Convolutions(), trainer=trainer))
+        scenario = Costs(model=Wide() if network == "wide" else Convolutions(), trainer=trainer)
+        if side == "callbacks":
+            keras_callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
+            train(scenario, callbacks=[StepCounter(), keras_callback], loggers=[Lines(), Lines(delay_s=1.0)])
+        else:
+            train(scenario)
     return [end - before for before, end in itertools.pairwise([begin, *ends.times])]
 
 
