@@ -21,6 +21,7 @@ from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
 from tfaip_like._training.validation.validations import Summaries
+from tfaip_like._training.variables import preserve_network_state
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.processes import resident_memory_mb
 from tfaip_like.evaluation._evaluation import EvaluationResult
@@ -112,7 +113,9 @@ class Evaluation:
             observer = ValidationObserver(set_done, self.context, callbacks)
             if callbacks is not None:
                 callbacks.call_keras("on_test_begin", self.context)
-            evaluation = validation(observer=observer)
+            # Otherwise the export would have a state that the training never had.
+            with preserve_network_state(components.networks.training):
+                evaluation = validation(observer=observer)
             if callbacks is not None:
                 callbacks.call_keras("on_test_end", self.context, evaluation.numbers)
         return evaluation
