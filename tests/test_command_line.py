@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY, Run
 
 from tfaip_like import UsageError
 from tfaip_like._cli.command_line import COMMON_FLAGS, Command
@@ -93,3 +96,21 @@ def test_help_of_a_parameter_file_shows_its_scenario(run_dir: Path, capsys: pyte
 def test_values_are_validated_before_they_are_shown() -> None:
     with pytest.raises(UsageError, match="--array 0: must be at least 1"):
         experiments(["generate", "--array", "0", "--show"])
+
+
+def test_a_crash_of_native_code_prints_the_line_that_caused_it(run: Run, tmp_path: Path) -> None:
+    code = """
+import ctypes
+from tfaip_like._cli.command import run_program, suppress_native_stderr
+
+def crash(argv):
+    with suppress_native_stderr():
+        ctypes.string_at(0)
+
+run_program("train-scenario", crash)
+"""
+    (tmp_path / "crash.py").write_text(code)
+    done = run(sys.executable, tmp_path / "crash.py", environment={"PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in done.stderr
+    assert 'crash.py", line 7 in crash' in done.stderr

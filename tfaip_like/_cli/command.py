@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import faulthandler
 import logging
 import os
 import re
@@ -43,10 +44,18 @@ def run_program(program: str, main: Callable[[Sequence[str]], None]) -> NoReturn
         main: function that runs the command.
     """
     exit_with_parent()
+    _report_crashes()
     code = run_command(program, main, sys.argv[1:])
     if is_user_code_running() or has_abandoned_threads():
         _force_exit(code)
     sys.exit(code)
+
+
+def _report_crashes() -> None:
+    """Print the Python stack if native code crashes this process, even while `suppress_native_stderr` is active."""
+    if not faulthandler.is_enabled():  # PYTHONFAULTHANDLER
+        with contextlib.suppress(OSError, ValueError):  # standard error is closed
+            faulthandler.enable(os.dup(sys.stderr.fileno()), all_threads=False)
 
 
 def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:

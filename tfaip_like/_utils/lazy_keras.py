@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING
 
 from tfaip_like._utils.errors import UsageError
@@ -39,11 +40,13 @@ def set_backend(name: str) -> None:
         if running != name:
             raise UsageError(
                 f"--device.backend {name}: Keras already uses the {running} backend in this process; select the "
-                "backend before Keras is first used, with the flag or the environment variable KERAS_BACKEND"
+                "backend before importing Keras or TensorFlow, with the flag or the environment variable KERAS_BACKEND"
             )
         return
     if importlib.util.find_spec(BACKENDS[name]) is None:
         raise UsageError(f"--device.backend {name}: {name} is not installed; pip install 'tfaip_like[{name}]'")
+    if name == "torch":
+        _import_torch_before_tensorflow()
     set_variable("KERAS_BACKEND", name)
     # Silence TensorFlow's C++ messages about the machine; its errors are raised as exceptions too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -63,6 +66,30 @@ def is_set_by_us(name: str) -> bool:
 
 _SET_BY_US: dict[str, str] = {}
 
+_LOADS_TRITON = "torch._dynamo"
+"""Module of PyTorch that loads triton, if it is installed; Keras imports it."""
+
+
+class _TorchFirstFinder(MetaPathFinder):
+    """Import hook that imports PyTorch before TensorFlow; it finds no module itself.
+
+    Both TensorFlow and triton contain LLVM. If triton is loaded second, the process crashes without a message (measured
+    with TensorFlow 2.21, PyTorch 2.14, triton 3.8); if it is loaded first, both work.
+    """
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname == "tensorflow":
+            sys.meta_path.remove(self)  # PyTorch may look for TensorFlow too
+            if importlib.util.find_spec("torch") is not None:
+                importlib.import_module(_LOADS_TRITON)
+
+
+def _import_torch_before_tensorflow() -> None:
+    """Have PyTorch imported as soon as TensorFlow is; importing it here would cost `--help` two seconds."""
+    is_installed = any(isinstance(finder, _TorchFirstFinder) for finder in sys.meta_path)
+    if not is_installed and not {_LOADS_TRITON, "tensorflow"} & sys.modules.keys():
+        sys.meta_path.insert(0, _TorchFirstFinder())
+
 
 def initialize_backend() -> None:
     """Import Keras and its backend and create a first tensor, which prints their startup messages.
@@ -74,5 +101,8 @@ def initialize_backend() -> None:
     keras.config.disable_traceback_filtering()
     keras.ops.convert_to_numpy(keras.ops.zeros(()))
 
+
+if os.environ.get("KERAS_BACKEND") == "torch":
+    _import_torch_before_tensorflow()  # in data workers too, which import the user's code but select no backend
 
 __all__ = ["BACKENDS", "initialize_backend", "is_set_by_us", "keras", "ops", "set_backend", "set_variable"]
