@@ -21,11 +21,11 @@ from small import Line, Points, Small, small
 from stopping import differences
 
 from tfaip_like import ArraySource, Interrupted, Mode, UsageError, keras, load_predictor, train
+from tfaip_like._keras_ext.random_states import seed_everything
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.run_files import read_history
 from tfaip_like._training.checkpointing.checkpoints import Position, list_checkpoints
 from tfaip_like._training.resume_verification import verify_resume
-from tfaip_like._training.variables import seed_everything
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.data import TrainLoaderSettings

@@ -200,7 +200,7 @@ def test_an_export_has_the_state_of_the_training_not_of_its_validation(tmp_path:
 
 def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
     """Neither in the random states, nor on the disk."""
-    from tfaip_like._training.variables import global_seed_generator
+    from tfaip_like._keras_ext.random_states import global_seed_generator
 
     x = keras.Input((2,), name="x")
     network = keras.Model({"x": x}, {"sum": Drawn()(x)[:, 0]}, name="network")

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfaip_like._export.verification import preserve_state
+from tfaip_like._keras_ext.random_states import preserve_network_state
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.modeling._network import Networks, input_names, select_inputs
 
@@ -35,7 +35,7 @@ def find_finite_inputs(networks: Networks, example: Batch) -> list[str]:
     batch = example.rows(0, min(NUM_PROBE_SAMPLES, len(example)))
     names = []
     try:
-        with preserve_state(networks.training):
+        with preserve_network_state(networks.training):
             if not _has_finite_outputs_and_gradients(networks.training, batch, batch.inputs):
                 return []
             for name in input_names(networks.exported):

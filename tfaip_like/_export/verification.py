@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ import keras
 import numpy as np
 
 from tfaip_like._export.exported_model import ExportedModel, load_export
+from tfaip_like._keras_ext.random_states import preserve_network_state
 from tfaip_like._utils.errors import TrainingError
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Arrays
@@ -117,7 +117,7 @@ def compare_outputs(
         log: Called with a message about outputs that are not compared.
     """
     tolerance = _tolerance(network)
-    with preserve_state(network):
+    with preserve_network_state(network):
         predict = make_predict_fn(network)
         expected, again = _to_arrays(predict(batch.inputs)), _to_arrays(predict(batch.inputs))
     actual = exported(batch.inputs)
@@ -155,27 +155,6 @@ def compare_outputs(
 
 def _tolerance(network: keras.Model) -> float:
     return TOLERANCES.get(network.compute_dtype, TOLERANCE)
-
-
-@contextmanager
-def preserve_state(network: keras.Model) -> Iterator[None]:
-    """Restore all non-trainable state, such as random seeds, on exit: verification must not affect the training."""
-    trainable = {id(variable) for variable in network.trainable_variables}
-    variables = [variable for variable in network.variables if id(variable) not in trainable]
-    variables.append(_global_generator_state())
-    before = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
-
-
-def _global_generator_state() -> keras.Variable:
-    """Return the state of the generator of `keras.random` without a seed, for which Keras has no public API."""
-    from keras.src.random import seed_generator
-
-    return seed_generator.global_seed_generator().state
 
 
 def _predict_with_perturbed_weights(

@@ -13,6 +13,7 @@ import keras
 
 from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum
 from tfaip_like._keras_ext.paths import weight_paths
+from tfaip_like._keras_ext.random_states import preserve_network_state, seed_everything
 from tfaip_like._keras_ext.schedules import OffsetSchedule
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.callbacks.callback_list import CallbackList
@@ -35,7 +36,6 @@ from tfaip_like._training.validation.examples import ExamplePrinter
 from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
 from tfaip_like._training.validation.validations import Validations
-from tfaip_like._training.variables import preserve_network_state, seed_everything
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.interruption import InterruptFlag

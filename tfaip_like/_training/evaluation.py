@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfaip_like._keras_ext.random_states import preserve_network_state
 from tfaip_like._runs.run_files import as_row_epoch
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.callbacks.validation_observer import ValidationObserver
@@ -21,7 +22,6 @@ from tfaip_like._training.train_state import TrainState
 from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
 from tfaip_like._training.validation.validations import Summaries
-from tfaip_like._training.variables import preserve_network_state
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.processes import resident_memory_mb
 from tfaip_like.evaluation._evaluation import EvaluationResult

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 
 from tfaip_like._export.bundled_files import check_bundled_files
+from tfaip_like._export.eager_network import EagerNetwork
 from tfaip_like._export.exported_model import ExportedModel, load_export
 from tfaip_like._export.exporting import run_exporters
 from tfaip_like._export.finite_inputs import find_finite_inputs
@@ -20,13 +21,14 @@ from tfaip_like._export.saved_models import add_saved_models, has_saved_models
 from tfaip_like._export.verification import DIFFERENCE_COLUMN, check_export
 from tfaip_like._export.writing import ExportFiles, add_metrics
 from tfaip_like._keras_ext.extended_optimizer import use_averaged_weights
+from tfaip_like._keras_ext.random_states import preserve_network_state
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.variables import preserve_network_state
 from tfaip_like._utils.console import OnceLogger
 from tfaip_like._utils.files import atomic_directory, make_staging_dir, replace_directory
 from tfaip_like._utils.temp_dirs import make_locked_dir, process_temp_dir, remove_locked_dir
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.exporters import Exporter
+from tfaip_like.inference._lav import NetworkWithLogits
 from tfaip_like.modeling._network import Networks, input_names
 from tfaip_like.scenario import Scenario
 

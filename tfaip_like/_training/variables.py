@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import keras
@@ -14,6 +12,7 @@ import numpy.typing as npt
 
 from tfaip_like._keras_ext.extended_optimizer import PAST_AVERAGE, RATE_FACTOR
 from tfaip_like._keras_ext.paths import SEED_STATE, number_duplicates
+from tfaip_like._keras_ext.random_states import capture_host_rng, global_seed_generator, restore_host_rng
 from tfaip_like._training.checkpointing.checkpoints import NETWORK
 from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._utils.errors import UsageError
@@ -27,16 +26,6 @@ _OPTIONAL_OPTIMIZER_VARIABLES = re.compile(rf"_{PAST_AVERAGE}$|{RATE_FACTOR}$|^l
 """Optimizer variables whose existence depends on other parameters than the optimizer's own."""
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy, the backend, and Keras' global seed generator."""
-    keras.utils.set_random_seed(seed)
-    # Created here, because Keras draws its seed from Python's generator on first use. That draw is undone: layers get
-    # the same seeds as in plain Keras.
-    before = random.getstate()
-    global_seed_generator()
-    random.setstate(before)
-
-
 def capture(model: TrainingModel) -> Arrays:
     """Return copies of all variables and random states, by GROUP:PATH."""
     arrays = {}
@@ -44,28 +33,7 @@ def capture(model: TrainingModel) -> Arrays:
         for name, variable in _iter_variables(group, variables):
             # Copied, because TensorFlow and PyTorch return views of memory that the next step overwrites.
             arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
-    return arrays | _capture_host_rng()
-
-
-@contextmanager
-def preserve_network_state(network: keras.Model) -> Iterator[None]:
-    """Undo, at the end of the block, all changes of inference to the state of a network.
-
-    Recurrent layers with dropout, samplers and counters change their variables in inference too, and draws without a
-    seed advance the global generator. Training must not depend on how often it is validated, nor on where a
-    validation was interrupted.
-    """
-    trained = {id(variable) for variable in network.trainable_variables}
-    variables = [v for v in network.variables if id(v) not in trained] + [global_seed_generator().state]
-    values = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)
+    return arrays | {f"{RANDOM}:{name}": state for name, state in capture_host_rng().items()}
 
 
 def restore_network(network: keras.Model, arrays: Mapping[str, Any]) -> list[str]:
@@ -130,10 +98,7 @@ def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, Any]) 
 def restore_random(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
     """Restore the random states that belong to no layer."""
     _assign(dict(_iter_variables(RANDOM, _variable_groups(model)[RANDOM])), arrays)
-    version, gauss = arrays[f"{RANDOM}:python_rest"].tolist()
-    random.setstate((int(version), tuple(arrays[f"{RANDOM}:python"].tolist()), None if np.isnan(gauss) else gauss))
-    position, has_gauss, cached = arrays[f"{RANDOM}:numpy_rest"].tolist()
-    np.random.set_state(("MT19937", arrays[f"{RANDOM}:numpy"], int(position), int(has_gauss), cached))
+    restore_host_rng(_index_by_path((name, array) for name, array in arrays.items() if name.startswith(f"{RANDOM}:")))
 
 
 def nbytes(model: TrainingModel) -> int:
@@ -151,27 +116,9 @@ def _variable_groups(model: TrainingModel) -> dict[str, list[keras.Variable]]:
     }
 
 
-def global_seed_generator() -> keras.random.SeedGenerator:
-    """Return the generator that `keras.random` uses without a seed; Keras has no public access to it."""
-    from keras.src.random import seed_generator
-
-    return seed_generator.global_seed_generator()
-
-
 def _iter_variables(group: str, variables: Iterable[keras.Variable]) -> Iterator[tuple[str, keras.Variable]]:
     return number_duplicates((f"{group}:{variable.path}", variable) for variable in variables)
 
 
 def _index_by_path(named: Iterable[tuple[str, T]]) -> dict[str, T]:
     return {name.partition(":")[2]: value for name, value in named}
-
-
-def _capture_host_rng() -> Arrays:
-    version, words, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state()
-    return {
-        f"{RANDOM}:python": np.array(words, np.uint32),
-        f"{RANDOM}:python_rest": np.array([version, np.nan if gauss is None else gauss], np.float64),
-        f"{RANDOM}:numpy": np.array(keys),
-        f"{RANDOM}:numpy_rest": np.array([position, has_gauss, cached], np.float64),
-    }

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfaip_like._training.variables import global_seed_generator
+from tfaip_like._keras_ext.random_states import global_seed_generator
 
 REPLICA_SEED_STRIDE = 1_000_003
 """Difference of the random seeds of two replicas; large, because layers may have the seeds 1, 2, 3."""

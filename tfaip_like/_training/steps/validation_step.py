@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import keras
 
+from tfaip_like._keras_ext.random_states import global_seed_generator
 from tfaip_like._training.steps.training_model import TrainingModel
-from tfaip_like._training.variables import global_seed_generator
 from tfaip_like.data._sample import Spec
 from tfaip_like.modeling._model import Tensors
 
