@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from small import Line, Small
 
-from tfaip_like import keras
+from tfaip_like import Model, Tensors, keras
+from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.layout import SERVE, WITH_LOGITS
-from tfaip_like._export.saved_models import SavedModelWriter
+from tfaip_like._export.saved_model_process import write_missing_saved_models
+from tfaip_like._export.saved_models import SavedModelWriter, has_saved_models
+from tfaip_like._export.writing import write_export
 from tfaip_like.modeling._context import TrainingPosition, context, use_position
-from tfaip_like.modeling._network import reset_keras
+from tfaip_like.modeling._network import build_networks, reset_keras
 
 layers = keras.layers
 
@@ -112,3 +117,38 @@ def test_a_network_with_other_variables_is_traced_again(counter: Counter, tmp_pa
     assert counter.traces > traces
     SavedModelWriter(network).write(tmp_path / "fresh")
     assert np.array_equal(call(tmp_path / "second")["class"], call(tmp_path / "fresh")["class"])
+
+
+class Doubled(keras.Layer):
+    """Layer whose class is not registered, so Keras cannot load it."""
+
+    def call(self, x: Any) -> Any:
+        return 2 * x
+
+
+class WithDoubled(Line):
+    """Network with layers that Keras cannot load: `model.keras` does not suffice to write a SavedModel."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        hidden = layers.BatchNormalization()(Doubled()(layers.Lambda(lambda x: x + 1)(inputs["x"])))
+        return {"sum": layers.Dense(1)(hidden)[:, 0]}
+
+
+class SmallWithDoubled(Small):
+    """Scenario with such a network."""
+
+    model: Model = WithDoubled()
+
+
+def test_a_network_that_keras_cannot_load_is_built_by_the_code_of_its_scenario(tmp_path: Path) -> None:
+    export = tmp_path / "best"
+    scenario = SmallWithDoubled()
+    networks = build_networks(scenario.model, scenario.data)
+    change_weights(networks.training)
+    write_export(export, networks, scenario, {"epoch": 1})
+    x = np.array([[0.25, 0.5]], "float32")
+    expected = load_export(export)({"x": x})["sum"]
+    shutil.rmtree(export / SERVE)
+    assert not has_saved_models(export)
+    write_missing_saved_models(export)
+    assert np.array_equal(load_export(export)({"x": x})["sum"], expected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -13,36 +12,29 @@ from typing import Any
 
 import keras
 
-from tfaip_like._export.layout import ADDITIONAL, MODEL, SERVE, argument_names, read_versions
+from tfaip_like._export.layout import ADDITIONAL, SERVE, argument_names
 from tfaip_like._export.logits import add_endpoints_with_logits
 from tfaip_like._export.safe_paths import tensorflow_safe_path
 from tfaip_like._keras_ext import range_checks
+from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.processes import run_child_process
+from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.modeling._context import TrainingPosition, current_position, use_position
 from tfaip_like.modeling._network import input_names
 from tfaip_like.params import Params
 
 logger = logging.getLogger(__name__)
 
-_ADD_SAVED_MODELS = f"""
-import importlib, json, pathlib, sys
+_CHILD = """
+import signal
+from tfaip_like._utils.interruption import HANDLED_SIGNALS
 from tfaip_like._utils.processes import exit_with_parent
 exit_with_parent()
-modules, networks = sys.argv[1].split(), json.loads(sys.argv[2])
-for module in modules:
-    importlib.import_module(module)
-import keras
-from tfaip_like._export.saved_models import SavedModelWriter
-from tfaip_like.modeling._context import TrainingPosition, use_position
-for name, position in networks:
-    folder = pathlib.Path(name)
-    staging_dir = folder / ".{SERVE}.new"
-    with use_position(lambda: TrainingPosition(*position)):
-        network = keras.saving.load_model(folder / "{MODEL}", compile=False)
-        SavedModelWriter(network).write(staging_dir)
-    staging_dir.rename(folder / "{SERVE}")
+for signum in HANDLED_SIGNALS:  # Ctrl-C reaches this process too, but only its parent decides when to stop
+    signal.signal(signum, signal.SIG_IGN)
+from tfaip_like._export.saved_model_process import main
+main()
 """
-
 
 _VARIABLES = "variables"
 """Directory of a SavedModel with the values of its variables, and the name of the files in it."""
@@ -144,11 +136,11 @@ def _read_graph_files(saved_model: Path) -> dict[Path, bytes]:
     }
 
 
-def try_write_saved_model(writer: SavedModelWriter, folder: Path) -> bool:
-    """Write a SavedModel; return False if only TensorFlow can, from model.keras."""
+def try_write_saved_model(writer: SavedModelWriter, folder: Path) -> None:
+    """Write a SavedModel, unless only TensorFlow can, see `add_saved_models`."""
     backend = keras.backend.backend()
     if backend == "torch":
-        return False
+        return
     try:
         writer.write(folder)
     except Exception as error:
@@ -158,17 +150,17 @@ def try_write_saved_model(writer: SavedModelWriter, folder: Path) -> bool:
         # sequences cannot be exported.
         logger.debug("JAX cannot export the network, falling back to TensorFlow: %s", error)
         shutil.rmtree(folder, ignore_errors=True)
-        return False
-    return True
 
 
 def has_saved_models(export: Path) -> bool:
     """Return whether all networks of an export have a SavedModel."""
-    return all((folder / SERVE).exists() for folder in _network_dirs(export))
+    return not dirs_without_saved_model(export)
 
 
-def _network_dirs(export: Path) -> list[Path]:
-    return [export, *(folder for folder in sorted((export / ADDITIONAL).glob("*")) if folder.is_dir())]
+def dirs_without_saved_model(export: Path) -> list[Path]:
+    """Return the directories of the networks of an export that have no SavedModel yet."""
+    additional = [folder for folder in sorted((export / ADDITIONAL).glob("*")) if folder.is_dir()]
+    return [folder for folder in (export, *additional) if not (folder / SERVE).exists()]
 
 
 def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
@@ -177,20 +169,15 @@ def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
     One child process with TensorFlow writes all of them, because its start takes seconds.
 
     Args:
-        exports: Export directories.
+        exports: Export directories; those that do not exist are skipped.
         scenario: Scenario, whose module the child process imports.
 
     Raises:
-        RuntimeError: If TensorFlow cannot export a network.
+        UsageError: If TensorFlow cannot build or export a network.
+        RuntimeError: If the child process crashes.
     """
-    networks = [
-        (str(folder), read_versions(export).position)
-        for export in exports
-        if export.exists()
-        for folder in _network_dirs(export)
-        if not (folder / SERVE).exists()
-    ]
-    if not networks:
+    incomplete = [export for export in exports if export.exists() and not has_saved_models(export)]
+    if not incomplete:
         return
     environment = {
         **os.environ,
@@ -198,9 +185,11 @@ def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
     }
-    module = type(scenario).__module__
-    command = [sys.executable, "-c", _ADD_SAVED_MODELS, "" if module == "__main__" else module]
-    command.append(json.dumps(networks))
-    done = run_child_process(command, environment)
+    with temporary_directory() as temp_dir:
+        problem = Path(temp_dir, "problem.txt")
+        command = [sys.executable, "-c", _CHILD, str(problem), type(scenario).__module__, *map(str, incomplete)]
+        done = run_child_process(command, environment)
+        if problem.exists():
+            raise UsageError(problem.read_text(encoding="utf-8"))
     if done.returncode:
         raise RuntimeError(f"TensorFlow cannot export the network:\n{done.stderr[-2000:]}")

@@ -104,13 +104,13 @@ class ExportFiles:
     def _write_network(self, export: Path, folder: Path, writer: SavedModelWriter) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras warns that the prediction network is not compiled
-            has_saved_model = try_write_saved_model(writer, export / folder / SERVE)
+            try_write_saved_model(writer, export / folder / SERVE)
             model = export / folder / MODEL
             try:
                 writer.network.save(model)
             except Exception as error:
                 model.unlink(missing_ok=True)
-                if not has_saved_model or isinstance(error, (Interrupted, OSError)) or is_disk_full_error(error):
+                if isinstance(error, (Interrupted, OSError)) or is_disk_full_error(error):
                     raise
                 self._warn(
                     f"exports lack {folder / MODEL}: Keras cannot save the network: {type(error).__name__}: "
