@@ -300,7 +300,7 @@ class _ComponentBuilder:
                 lavs[name] = LavValidation(
                     name=name,
                     load_export=lambda: retry_while_disk_full(
-                        self._export_location(), exports.current_export, self.interrupt.check
+                        self._export_location(), exports.current_network, self.interrupt.check
                     ),
                     loader=loader,
                     model=scenario.model,

@@ -103,6 +103,16 @@ class ExportWriter:
             self._current_export = current_export
         return self._current_export
 
+    def current_network(self) -> NetworkWithLogits:
+        """Return the network to load and validate: the export of the current weights.
+
+        On PyTorch it is the network in memory: only a process with TensorFlow, which takes seconds to start, can write
+        the export. The first and the last export are compared with the network.
+        """
+        if keras.backend.backend() == "torch":
+            return EagerNetwork(self.networks.exported)
+        return self.current_export()
+
     def verify_current(self) -> None:
         """Export the current weights, compare the loaded export with the network, and remove it.
 

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tfaip_like._export.exported_model import ExportedModel
 from tfaip_like._training.validation.validation import BatchObserver
 from tfaip_like._utils.console import OnceLogger
 from tfaip_like.data._loader.bad_samples import BadSampleLog
@@ -16,7 +15,7 @@ from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.evaluation._evaluation import EvaluationResult
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.evaluation._output_metrics import OutputMetrics
-from tfaip_like.inference._lav import load_and_validate
+from tfaip_like.inference._lav import NetworkWithLogits, load_and_validate
 from tfaip_like.modeling._model import Model
 
 logger = logging.getLogger(__name__)
@@ -28,8 +27,8 @@ class LavValidation:
 
     name: str
     """Name of the source; may be empty."""
-    load_export: Callable[[], ExportedModel]
-    """Returns the export of the current weights."""
+    load_export: Callable[[], NetworkWithLogits]
+    """Returns the export of the current weights, or a network in memory in its place."""
     loader: DataLoader
     model: Model
     metrics: OutputMetrics
