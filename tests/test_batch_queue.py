@@ -14,9 +14,14 @@ from batches import command, environment, events, experiments, make_fake_batch, 
 from conftest import fill
 
 from tfaip_like import UsageError
+from tfaip_like._utils.operating_system import num_usable_cpus
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._resources.machine import check_gpus, count_gpus
-from tfaip_like.experiments.launchers._local_scheduler import is_run_alive, is_scheduler_running
+from tfaip_like.experiments.launchers._local_scheduler import (
+    is_run_alive,
+    is_scheduler_running,
+    make_run_environment,
+)
 
 SIX = "  wide: {repeat: 6}\n"
 
@@ -93,6 +98,14 @@ def test_each_run_gets_one_gpu(tmp_path: Path) -> None:
         else:
             assert held.pop(run) == gpu
     assert max_parallel_runs(batch) == 2
+
+
+def test_parallel_runs_share_the_cpus() -> None:
+    cpus = num_usable_cpus()
+    assert make_run_environment({}, None, jobs=1) == {}
+    assert make_run_environment({}, 3, jobs=2 * cpus) == {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "3"}
+    assert make_run_environment({}, None, jobs=2) == {"OMP_NUM_THREADS": str(max(1, cpus // 2))}
+    assert make_run_environment({"OMP_NUM_THREADS": "7"}, None, jobs=2) == {"OMP_NUM_THREADS": "7"}
 
 
 @pytest.mark.slow
