@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from batches import wait_until
 from stopping import NumberedPoints, Small
 
 from tfaip_like import Data, Evaluator, Mode, Processor, Sample
+from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.data import StreamProcessor, TrainLoaderSettings
 from tfaip_like.data._workers.process import WORKER_ENV_VAR
 from tfaip_like.settings import Trainer
@@ -31,11 +34,30 @@ class Hang(Processor):
         return sample
 
 
+STEPPED = Path("stepped")
+"""File in the current directory that exists after the first step, which a busy machine makes late."""
+
+
 def hang(stop: bool) -> None:
-    """Processor that never returns."""
+    """Never return."""
     if stop:
-        os.kill(os.getppid() if os.environ.get(WORKER_ENV_VAR) else os.getpid(), signal.SIGUSR1)
+        send_signal()
     time.sleep(1000)
+
+
+def send_signal() -> None:
+    """Send a signal to the training after its first step: data are read ahead."""
+    wait_until(STEPPED.exists)
+    os.kill(os.getppid() if os.environ.get(WORKER_ENV_VAR) else os.getpid(), signal.SIGUSR1)
+
+
+class MarkStep(Callback):
+    """Callback that makes the file `STEPPED`."""
+
+    every: str = "1steps"
+
+    def on_step_end(self, run: RunContext, metrics: Mapping[str, float]) -> None:
+        STEPPED.touch()
 
 
 class HangInTraining(Hang):
@@ -49,7 +71,7 @@ class SlowInTraining(HangInTraining):
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         if sample.meta["number"] == self.index:
-            os.kill(os.getpid(), signal.SIGUSR1)
+            send_signal()
         if sample.meta["number"] >= self.index:
             time.sleep(0.3)
         return sample
@@ -97,6 +119,7 @@ class InTraining(Small):
 
     data: Data = NumberedPoints(processors=[HangInTraining()])
     evaluator: Evaluator | None = None
+    callbacks: list[Callback] = [MarkStep()]
     trainer: Trainer = Trainer(epochs=3, random_seed=7, jit_compile=False, steps_per_execution=1)
     train: TrainLoaderSettings = TrainLoaderSettings(batch_size=8, num_processes=0, shuffle=False)
 
