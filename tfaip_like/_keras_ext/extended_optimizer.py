@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -125,6 +125,21 @@ def disable_all_reduce(optimizer: keras.optimizers.Optimizer) -> None:
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
     # Bypasses Keras' attribute tracking, which would save it.
     object.__setattr__(optimizer, "_all_reduce_sum_gradients", list)
+
+
+class Clipping(NamedTuple):
+    """Kinds of gradient clipping, of which one at most is not None."""
+
+    value: float | None
+    norm: float | None
+    global_norm: float | None
+
+
+def take_over_clipping(optimizer: keras.optimizers.Optimizer) -> Clipping:
+    """Disable the gradient clipping of an optimizer, and return its settings."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
+    object.__setattr__(optimizer, "_clip_gradients", list)
+    return Clipping(optimizer.clipvalue, optimizer.clipnorm, optimizer.global_clipnorm)
 
 
 @contextmanager

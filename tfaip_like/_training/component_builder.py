@@ -36,7 +36,6 @@ from tfaip_like._training.validation.examples import ExamplePrinter
 from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
 from tfaip_like._training.validation.validations import Validations
-from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.interruption import InterruptFlag
 from tfaip_like._utils.temp_dirs import redirect_autograph_files
@@ -50,8 +49,6 @@ from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.evaluation._output_metrics import OutputMetrics
 from tfaip_like.modeling._context import set_position, start_position
 from tfaip_like.modeling._network import Networks, build_networks, reset_keras
-from tfaip_like.params._base import field_default
-from tfaip_like.params._field_rules import TensorFlowOnly, field_rules
 from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau, TrainingLength
@@ -360,7 +357,3 @@ def _initialize_keras(trainer: Trainer, seed: int) -> None:
     redirect_autograph_files()
     set_position(start_position)
     logger.info("Keras %s (%s backend), random seed %d", keras.__version__, keras.backend.backend(), seed)
-    if keras.backend.backend() != "tensorflow":
-        for name in field_rules(Trainer, TensorFlowOnly):
-            if (value := getattr(trainer, name)) != field_default(Trainer, name):
-                raise UsageError(f"--trainer.{name} {value}: requires the tensorflow backend")

@@ -66,11 +66,11 @@ class TrainingFeed:
         # When an epoch is opened again (without XLA), the thread of the iterator before may still be building a batch.
         self._lock = threading.Lock()
         self._stack_size = 0
-        """Maximum number of batches per dataset element; 0 if elements are single batches."""
+        """Maximum number of batches per element; 0 if elements are single batches."""
         self._tf_dataset: Any = None
+        if loader.yields_stacked_steps and keras.backend.backend() != "torch":
+            self._stack_size = max(steps_per_execution, MIN_STEPS_PER_STACK) * loader.accumulate
         if keras.backend.backend() == "tensorflow":
-            if loader.yields_stacked_steps:
-                self._stack_size = max(steps_per_execution, MIN_STEPS_PER_STACK) * loader.accumulate
             self._tf_dataset = self._make_tf_dataset(loader)
 
     def open(self, first: int) -> tuple[Iterator[Any], deque[range]]:

@@ -15,6 +15,7 @@ from keras import ops
 
 from tfaip_like._training.steps.compilation import is_invalid_argument_error
 from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
+from tfaip_like._training.steps.update_check import sum_of_squares
 from tfaip_like._utils.errors import TrainingError, UsageError
 from tfaip_like._utils.files import atomic_directory, retry_while_disk_full
 from tfaip_like._utils.json_files import format_json
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Losses = Mapping[str, Any]
 MAX_DUMPS = 10
 MAX_NAMED_WEIGHTS = 5
 
@@ -147,7 +149,7 @@ class _BatchDiagnostics:
     losses: Mapping[str, Any]
     """Losses by name, scalar or per sample."""
     norms: Mapping[str, float]
-    """Gradient norm of each weight; empty if the backend does not provide gradients."""
+    """Gradient norm of each weight that the losses depend on."""
     data: str | None
     """First bad value in the data, and its sample; None if there is none."""
 
@@ -179,18 +181,53 @@ def _diagnose_batch(model: TrainingModel, batch: Batch, samples: SampleReader) -
 def _compute_losses_and_norms(
     model: TrainingModel, batch: Batch, compute: LossFn
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    norms = {}
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+    weights = list(model.trainable_variables)
+    differentiate = {"tensorflow": _differentiate_tensorflow, "jax": _differentiate_jax, "torch": _differentiate_torch}
+    losses, gradients = differentiate[keras.backend.backend()](lambda: compute(batch), weights)
+    norms = {
+        weight.path: float(np.sqrt(ops.convert_to_numpy(sum_of_squares(gradient))))
+        for weight, gradient in zip(weights, gradients, strict=True)
+        if gradient is not None
+    }
+    return {name: ops.convert_to_numpy(value).tolist() for name, value in losses.items()}, norms
 
-        with tf.GradientTape() as tape:
-            named = compute(batch)
-            total = tf.add_n([tf.reduce_mean(tf.cast(value, "float32")) for value in named.values()])
-        for variable, gradient in zip(
-            model.trainable_variables, tape.gradient(total, model.trainable_variables), strict=True
-        ):
-            if gradient is not None:
-                norms[variable.path] = float(tf.norm(tf.convert_to_tensor(gradient)))
-    else:
-        named = compute(batch)
-    return {name: ops.convert_to_numpy(value).tolist() for name, value in named.items()}, norms
+
+def _sum_of_means(losses: Losses) -> Any:
+    return sum((ops.mean(ops.cast(value, "float32")) for value in losses.values()), start=ops.zeros(()))
+
+
+def _differentiate_tensorflow(
+    compute: Callable[[], Losses], weights: Sequence[keras.Variable]
+) -> tuple[Losses, Sequence[Any]]:
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        losses = compute()
+        total = _sum_of_means(losses)
+    gradients: Sequence[Any] = tape.gradient(total, weights)
+    return losses, gradients
+
+
+def _differentiate_jax(
+    compute: Callable[[], Losses], weights: Sequence[keras.Variable]
+) -> tuple[Losses, Sequence[Any]]:
+    import jax
+
+    def total(values: Sequence[Any]) -> tuple[Any, Losses]:
+        with keras.StatelessScope(list(zip(weights, values, strict=True))):
+            losses = compute()
+        return _sum_of_means(losses), losses
+
+    gradients, losses = jax.grad(total, has_aux=True)([weight.value for weight in weights])
+    return losses, gradients
+
+
+def _differentiate_torch(
+    compute: Callable[[], Losses], weights: Sequence[keras.Variable]
+) -> tuple[Losses, Sequence[Any]]:
+    import torch  # type: ignore[import-not-found]
+
+    losses = compute()
+    values = [weight.value for weight in weights]
+    gradients: Sequence[Any] = torch.autograd.grad(_sum_of_means(losses), values, allow_unused=True)
+    return losses, gradients

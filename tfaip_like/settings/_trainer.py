@@ -14,7 +14,6 @@ from tfaip_like.params._field_rules import (
     OnResume,
     Requires,
     ShownLast,
-    TensorFlowOnly,
     UniquePerRun,
 )
 from tfaip_like.settings._interval import Interval, parse_interval, require_interval
@@ -99,7 +98,7 @@ class Trainer(Params):
     """Momentum, in [0, 1), of the exponential moving average (EMA) of the weights, which validation and exports use; 0
     disables it, -1 derives it from steps_per_epoch."""
 
-    accumulate_steps: Annotated[int, TensorFlowOnly()] = 1
+    accumulate_steps: int = 1
     """Number of batches whose gradients are averaged before each optimizer step (gradient accumulation)."""
 
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
@@ -109,7 +108,7 @@ class Trainer(Params):
     """Regular expression for the paths of layers or graphs to freeze (encoder/conv, encoder), with all layers in them.
     model.txt of a run lists the paths."""
 
-    on_nan: Annotated[Literal["stop", "skip"], TensorFlowOnly()] = "stop"
+    on_nan: Literal["stop", "skip"] = "stop"
     """Action on a non-finite loss or gradient: stop with a diagnosis, or skip the step."""
 
     sanity_check: bool = True

@@ -111,10 +111,10 @@ def choose_steps_per_execution(model: TrainingModel, trainer: Trainer, loader: D
         UsageError: if several are requested but not supported.
     """
     if trainer.steps_per_execution is not None:
-        if trainer.steps_per_execution > 1 and keras.backend.backend() != "tensorflow":
-            raise UsageError("--trainer.steps_per_execution: values above 1 require the tensorflow backend")
+        if trainer.steps_per_execution > 1 and keras.backend.backend() == "torch":
+            raise UsageError("--trainer.steps_per_execution: values above 1 are not supported by the torch backend")
         return min(trainer.steps_per_execution, loader.steps_per_epoch)
-    if trainer.force_eager or keras.backend.backend() != "tensorflow":
+    if trainer.force_eager or keras.backend.backend() == "torch":
         return 1
     step_seconds = TRAIN_TO_PREDICT_COST_RATIO * loader.accumulate * _measure_prediction_seconds(model, example)
     steps = min(MAX_STEPS_PER_EXECUTION, loader.steps_per_epoch, int(TARGET_EXECUTION_S / step_seconds))

@@ -1,48 +1,80 @@
-"""Training step on JAX: a pure function of the values of all variables, compiled by XLA."""
+"""Training step on JAX: a pure function of the values of all variables, compiled by XLA.
+
+The batches of many steps are one stack, and the whole loop over them is compiled, as on TensorFlow. Measured on two
+cores (the small MLP of scripts/benchmarks/small_mlp.py): see there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import keras
-from jax.extend.core import Literal
+from jax import numpy as jnp
+from jax.extend.core import Literal as JaxLiteral
 
-from tfaip_like._training.steps.training_model import TrainingModel
+from tfaip_like._training.steps.training_model import TrainingModel, batch_size
+from tfaip_like._training.steps.update_check import Gradients, UpdateCheck
 
+ModelInputs = Mapping[str, Any]
+BatchGetter = Callable[[Any], ModelInputs]
+"""Returns a batch of a step by its number within it."""
 Values = list[Any]
 State = tuple[Values, Values, Values]
 """Values of the trainable variables, of those that the forward pass changes, and of the optimizer."""
 
 
 class JaxTrainStep:
-    """Training step on JAX; see `TrainStep`. It runs one step at a time and holds the values between them.
+    """Training step on JAX; see `TrainStep`. It holds the values of the variables between executions.
 
     Args:
         model: compiled training model with a built optimizer.
+        is_stacked: whether an element of the data holds the batches of all steps of an execution.
+        accumulate: batches per step (gradient accumulation).
+        on_nan: see `--trainer.on_nan`.
         example: model inputs, for shapes and dtypes.
 
     Raises:
         UsageError: if no loss depends on any weight.
     """
 
-    def __init__(self, model: TrainingModel, example: Mapping[str, Any]):
+    def __init__(
+        self,
+        model: TrainingModel,
+        is_stacked: bool,
+        accumulate: int,
+        on_nan: Literal["stop", "skip"],
+        example: ModelInputs,
+    ):
         self._model = model
         self._optimizer = model.optimizer
+        self._is_stacked = is_stacked
+        self._accumulate = accumulate
+        self._check_update = UpdateCheck(model, on_nan)
         self._trainable = list(model.trainable_variables)
         self._mutable = [*model.non_trainable_variables, *model.metrics_variables]
+        restored = {id(variable) for variable in self._check_update.restored_variables}
+        self._restored = [id(variable) in restored for variable in self._mutable]
+        self._first_non_finite = next(n for n, v in enumerate(self._mutable) if v is model.non_finite.first)
         self._state: State | None = None
-        is_compiled = model.jit_compile and not model.run_eagerly
-        self._step = jax.jit(self._compute_step, donate_argnums=0) if is_compiled else self._compute_step
-        model.warn_untrained_weights(self._trace_nonzero_gradients(example))
+        self._is_compiled = bool(model.jit_compile) and not model.run_eagerly
+        run: Callable[..., tuple[State, Mapping[str, Any]]] = self._run_stack if is_stacked else self._run_batches
+        self._run = jax.jit(run, donate_argnums=0) if self._is_compiled else run
+        gradients = self._trace_nonzero_gradients(example)
+        model.warn_untrained_weights(gradients)
+        self._has_gradient = [gradient is not None for gradient in gradients]
 
     def run(self, data: Iterator[Any], num_steps: int) -> Mapping[str, Any]:
         """Run steps; see `TrainStep.run`."""
         results: Mapping[str, Any] = {}
+        if self._is_stacked:
+            stack = next(data)
+            self._state, results = self._run(self._state or self._read_state(), stack, jnp.int32(num_steps))
+            return results
         for _ in range(num_steps):
-            batch = next(data)
-            self._state, results = self._step(self._state or self._read_state(), batch)
+            batches = [next(data) for _ in range(self._accumulate)]
+            self._state, results = self._run(self._state or self._read_state(), batches, jnp.int32(1))
         return results
 
     def sync_to_model(self) -> None:
@@ -62,28 +94,118 @@ class JaxTrainStep:
         trainable, mutable, optimizer = ([variable.value for variable in group] for group in self._variables)
         return trainable, mutable, optimizer
 
-    def _compute_step(self, state: State, batch: Mapping[str, Any]) -> tuple[State, Mapping[str, Any]]:
+    def _scope(self, *values: Values, collect_losses: bool = False) -> keras.StatelessScope:
+        """Return a scope in which the first groups of variables have these values."""
+        groups = zip(self._variables, values, strict=False)
+        pairs = [pair for variables, group in groups for pair in zip(variables, group, strict=True)]
+        return keras.StatelessScope(pairs, collect_losses=collect_losses)
+
+    def _run_stack(self, state: State, stack: ModelInputs, count: Any) -> tuple[State, Mapping[str, Any]]:
+        def batch_at(step: Any, part: Any) -> ModelInputs:
+            index = step * self._accumulate + part
+            batch: ModelInputs = jax.tree.map(lambda array: array[index], stack)
+            return batch
+
+        return self._run_steps(state, count, batch_at)
+
+    def _run_batches(self, state: State, batches: Sequence[ModelInputs], count: Any) -> tuple[State, Mapping[str, Any]]:
+        return self._run_steps(state, count, lambda step, part: batches[part])
+
+    def _run_steps(
+        self, state: State, count: Any, get_batch: Callable[[Any, Any], ModelInputs]
+    ) -> tuple[State, Mapping[str, Any]]:
+        """Run `count` steps; with `on_nan` "stop" none after a non-finite one."""
+
+        def should_continue(carry: tuple[Any, State]) -> Any:
+            step, (_, mutable, _) = carry
+            has_next = step < count
+            return has_next if self._check_update.skips else has_next & (mutable[self._first_non_finite] == 0)
+
+        def body(carry: tuple[Any, State]) -> tuple[Any, State]:
+            step, state = carry
+            return step + 1, self._step(state, lambda part: get_batch(step, part))
+
+        state = self._loop(should_continue, body, (jnp.int32(0), state))[1]
+        with self._scope(*state):
+            return state, self._model.metric_results()
+
+    def _loop(self, should_continue: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
+        if self._is_compiled:
+            return jax.lax.while_loop(should_continue, body, carry)
+        while should_continue(carry):
+            carry = body(carry)
+        return carry
+
+    def _step(self, state: State, get_batch: BatchGetter) -> State:
+        """Return the state after an update of the weights from `accumulate` batches."""
+        trainable, before, optimizer = state
+        loss, gradients, mutable = self._accumulate_gradients(state, get_batch)
+        with self._scope(trainable, mutable, optimizer) as scope:
+            is_good, gradients = self._check_update(loss, gradients, self._trainable)
+        mutable = self._current_values(scope)
+
+        def apply() -> tuple[Values, Values]:
+            updated: tuple[Values, Values] = self._optimizer.stateless_apply(optimizer, gradients, trainable)
+            return updated
+
+        if not self._check_update.skips:
+            trainable, optimizer = apply()
+        else:
+            trainable, optimizer = jax.lax.cond(is_good, apply, lambda: (trainable, optimizer))
+            mutable = [
+                jnp.where(is_good, value, old) if restored else value
+                for value, old, restored in zip(mutable, before, self._restored, strict=True)
+            ]
+        return trainable, mutable, optimizer
+
+    def _current_values(self, scope: keras.StatelessScope) -> Values:
+        return [scope.get_current_value(variable) for variable in self._mutable]
+
+    def _accumulate_gradients(self, state: State, get_batch: BatchGetter) -> tuple[Any, Gradients, Values]:
+        """Return loss and gradients of a step (means over the samples of its batches), and the mutable values."""
         trainable, mutable, optimizer = state
-        gradients, mutable = jax.grad(self._scaled_loss, has_aux=True)(trainable, mutable, optimizer, batch)
-        trainable, optimizer = self._optimizer.stateless_apply(optimizer, gradients, trainable)
-        with keras.StatelessScope(list(zip(self._mutable, mutable, strict=True))):
-            results = self._model.metric_results()
-        return (trainable, mutable, optimizer), results
+        batch = get_batch(0)
+        loss, gradients, mutable = self._compute_gradients(trainable, mutable, optimizer, batch)
+        if self._accumulate == 1:
+            return loss, gradients, mutable
+
+        def summands(loss: Any, gradients: Gradients, batch: ModelInputs) -> Values:
+            size = jnp.float32(batch_size(batch))
+            return [size, loss * size, *(None if g is None else g * size.astype(g.dtype) for g in gradients)]
+
+        def add(carry: tuple[Any, Values, Values]) -> tuple[Any, Values, Values]:
+            part, sums, mutable = carry
+            batch = get_batch(part)
+            loss, gradients, mutable = self._compute_gradients(trainable, mutable, optimizer, batch)
+            new = summands(loss, gradients, batch)
+            return part + 1, [a if a is None else a + b for a, b in zip(sums, new, strict=True)], mutable
+
+        carry = (1, summands(loss, gradients, batch), mutable)
+        if self._is_stacked:
+            carry = self._loop(lambda carry: carry[0] < self._accumulate, add, carry)
+        else:
+            for _ in range(1, self._accumulate):
+                carry = add(carry)
+        _, (size, loss, *gradients), mutable = carry
+        return loss / size, [None if g is None else g / size.astype(g.dtype) for g in gradients], mutable
+
+    def _compute_gradients(
+        self, trainable: Values, mutable: Values, optimizer: Values, batch: ModelInputs
+    ) -> tuple[Any, Gradients, Values]:
+        """Return the loss of a batch, the gradients of the scaled loss, and the new values of the mutable variables."""
+        compute = jax.grad(self._scaled_loss, has_aux=True)
+        gradients, (loss, mutable) = compute(trainable, mutable, optimizer, batch)
+        pairs = zip(gradients, self._has_gradient, strict=True)
+        return loss, [gradient if has_gradient else None for gradient, has_gradient in pairs], mutable
 
     def _scaled_loss(
-        self, trainable: Values, mutable: Values, optimizer: Values, batch: Mapping[str, Any]
-    ) -> tuple[Any, Values]:
-        """Return the loss of a batch, scaled for float16, and the new values of the mutable variables."""
-        pairs = [
-            (variable, value)
-            for group in zip(self._variables, (trainable, mutable, optimizer), strict=True)
-            for variable, value in zip(*group, strict=True)
-        ]
-        with keras.StatelessScope(pairs, collect_losses=True) as scope:
+        self, trainable: Values, mutable: Values, optimizer: Values, batch: ModelInputs
+    ) -> tuple[Any, tuple[Any, Values]]:
+        """Return the loss of a batch, scaled for float16; and the loss and the new values of the mutable variables."""
+        with self._scope(trainable, mutable, optimizer, collect_losses=True) as scope:
             _, loss = self._model.evaluate_batch(batch, training=True)
-            self._model.complete_step(loss)
             scaled = self._optimizer.scale_loss(loss)
-        return scaled, [scope.get_current_value(variable) for variable in self._mutable]
+        return scaled, (loss, self._current_values(scope))
 
     def _trace_nonzero_gradients(self, example: Mapping[str, Any]) -> list[Any]:
         """Return a non-None value for each trainable variable that the loss depends on, None for the others.
@@ -99,7 +221,7 @@ class JaxTrainStep:
         producers = {variable: equation for equation in traced.eqns for variable in equation.outvars}
 
         def is_zero(value: Any) -> bool:
-            if isinstance(value, Literal):
+            if isinstance(value, JaxLiteral):
                 return bool(value.val == 0)
             equation = producers.get(value)
             copies = ("broadcast_in_dim", "convert_element_type", "reshape")

@@ -17,10 +17,10 @@ import tensorflow as tf
 from tfaip_like._keras_ext.extended_optimizer import disable_all_reduce
 from tfaip_like._training.steps.data_parallel import DataParallel
 from tfaip_like._training.steps.training_model import TrainingModel, batch_size
+from tfaip_like._training.steps.update_check import Gradients, UpdateCheck
 
 ModelInputs = Mapping[str, Any]
 BatchGetter = Callable[[Any], ModelInputs]
-Gradients = list[Any]
 Weights = list[keras.Variable]
 
 
@@ -48,7 +48,7 @@ class TensorFlowTrainStep:
         disable_all_reduce(self._optimizer)
         self._is_stacked = is_stacked
         self._accumulate = accumulate
-        self._on_nan = on_nan
+        self._check_update = UpdateCheck(model, on_nan)
         self._data_parallel = self._make_data_parallel(devices) if len(devices) > 1 else None
         # XLA compiles for a single device. With several, it compiles each replica step and the update instead.
         self._compiles_steps = model.jit_compile and not self._data_parallel and not model.run_eagerly
@@ -106,7 +106,7 @@ class TensorFlowTrainStep:
             has_next = step < count
             return (
                 has_next
-                if self._on_nan == "skip"
+                if self._check_update.skips
                 else tf.logical_and(has_next, tf.equal(self._model.non_finite.first, 0))
             )
 
@@ -123,55 +123,39 @@ class TensorFlowTrainStep:
 
     def _step(self, get_batch: BatchGetter) -> None:
         """Update the weights once, from `accumulate` batches."""
-        mutated = self._forward_mutated_variables()
-        before = [tf.identity(variable.value) for variable in mutated]
+        restored = self._check_update.restored_variables
+        before = [tf.identity(variable.value) for variable in restored]
         loss, gradients, weights = self._accumulate_gradients(get_batch)
 
         def update(*values: Any) -> None:
-            self._apply_or_skip(weights, mutated, *values)
+            self._apply_or_skip(weights, restored, *values)
 
         (self._compile(update) if self._data_parallel else update)(loss, gradients, before)
 
     def _apply_or_skip(
         self,
         weights: Weights,
-        mutated: Sequence[keras.Variable],
+        restored: Sequence[keras.Variable],
         loss: Any,
         gradients: Gradients,
         before: Sequence[Any],
     ) -> None:
-        """Update the weights, unless loss or gradients are non-finite; then restore the mutated variables.
+        """Update the weights, unless loss or gradients are non-finite.
 
         Args:
             weights: weights to update.
-            mutated: variables that the forward pass changed.
+            restored: variables to restore if the step is skipped.
             loss: scalar loss.
             gradients: gradients of the scaled loss, one per weight.
-            before: values of `mutated` before the step.
+            before: values of `restored` before the step.
         """
-        squares = [tf.reduce_sum(tf.square(tf.cast(_gradient_values(gradient), "float32"))) for gradient in gradients]
-        scale = self._optimizer.scale_loss(tf.ones(()))
-        norm = tf.sqrt(tf.add_n(squares)) / scale
-        is_finite_norm = tf.math.is_finite(norm)
-        # Gradients of float16 are scaled up and may overflow: the optimizer then skips the step and halves the scale.
-        # At a scale of 1, non-finite gradients have another cause.
-        is_overflow = tf.logical_and(tf.logical_not(is_finite_norm), scale > 1.0)
-        is_good = tf.logical_and(tf.math.is_finite(loss), tf.logical_or(is_finite_norm, is_overflow))
-        self._model.complete_step(tf.where(is_good, 0.0, float("nan")))
-        self._model.gradient_norm.update_state(
-            tf.where(is_finite_norm, norm, 0.0), sample_weight=tf.cast(is_finite_norm, "float32")
-        )
-        if self._on_nan == "skip":
+        is_good, gradients = self._check_update(loss, gradients, weights)
+        if self._check_update.skips:
             tf.cond(is_good, lambda: self._apply_gradients(gradients, weights), lambda: False)
-            for variable, value in zip(mutated, before, strict=True):
+            for variable, value in zip(restored, before, strict=True):
                 variable.assign(tf.where(is_good, variable.value, value))
         else:
-            # Gradients of 0 instead of a condition, which slows down small networks by a fifth.
-            zeroed = [
-                _replace_gradient_values(g, tf.where(is_good, _gradient_values(g), tf.zeros_like(_gradient_values(g))))
-                for g in gradients
-            ]
-            self._apply_gradients(zeroed, weights)
+            self._apply_gradients(gradients, weights)
 
     def _accumulate_gradients(self, get_batch: BatchGetter) -> tuple[Any, Gradients, Weights]:
         """Return loss and gradients of a step (means over the samples of its batches), and the weights."""
@@ -218,26 +202,3 @@ class TensorFlowTrainStep:
     def _apply_gradients(self, gradients: Gradients, weights: Weights) -> bool:
         self._optimizer.apply(gradients, weights)
         return True
-
-    def _forward_mutated_variables(self) -> list[keras.Variable]:
-        """Return the variables that the forward pass changes: normalization statistics, sums of metrics."""
-        if self._on_nan != "skip":
-            return []
-        statistics = [v for v in self._model.non_trainable_variables if "float" in v.dtype]
-        sums = [
-            v
-            for m in self._model.metrics
-            if m not in (self._model.non_finite, self._model.gradient_norm)
-            for v in m.variables
-        ]
-        return [*statistics, *sums]
-
-
-def _gradient_values(gradient: Any) -> Any:
-    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
-
-
-def _replace_gradient_values(gradient: Any, values: Any) -> Any:
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return values

@@ -66,11 +66,12 @@ def compile_train_step(
     if backend == "jax":
         from tfaip_like._training.steps.jax_step import JaxTrainStep
 
-        return JaxTrainStep(model, to_model_inputs(example))
+        inputs = to_model_inputs(example)
+        return JaxTrainStep(model, loader.yields_stacked_steps, loader.accumulate, trainer.on_nan, inputs)
     if backend == "torch":
         from tfaip_like._training.steps.torch_step import TorchTrainStep
 
-        return TorchTrainStep(model)
+        return TorchTrainStep(model, loader.accumulate, trainer.on_nan)
     from tfaip_like._training.steps.tensorflow_step import TensorFlowTrainStep
 
     return TensorFlowTrainStep(model, loader.yields_stacked_steps, loader.accumulate, trainer.on_nan, devices)

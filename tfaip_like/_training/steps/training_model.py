@@ -80,8 +80,7 @@ class TrainingModel(keras.Model):
         self.loss_trackers, self.metric_trackers = self._averager.losses, self._averager.metrics
         self.non_finite = FirstNonFiniteStep(NON_FINITE)
         """Also counts steps: its `steps` is the progress of the epoch, however an execution ended."""
-        if keras.backend.backend() == "tensorflow":
-            self.gradient_norm = keras.metrics.Mean(name=GRADIENT_NORM)
+        self.gradient_norm = keras.metrics.Mean(name=GRADIENT_NORM)
         self._steps_per_epoch = steps_per_epoch
         self.completed_steps = self.add_weight(
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="completed_steps"
