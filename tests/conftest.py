@@ -33,6 +33,11 @@ _LONGEST = ("faults", "resume", "train_scenario", "sequences", "special_paths", 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+tensorflow_only = pytest.mark.skipif(
+    os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow", reason="a property of TensorFlow"
+)
+"""For tests in files that `test_backends.py` also runs on the other backends."""
+
 
 def run_command(
     *words: object, cwd: Path = REPOSITORY, environment: Mapping[str, str] | None = None, timeout: float = 250

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from conftest import Run, slow
+from conftest import Run, slow, tensorflow_only
 from small import Largest, Line, Noise, Points, Small, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorflow.python.framework.func_graph import FuncGraph
@@ -435,6 +435,7 @@ class NotForXla(Line):
         return {"mean": tf.reshape(ops_on_host, [-1])[:1][0]}
 
 
+@tensorflow_only
 def test_a_model_that_xla_cannot_compile_trains_without(caplog: pytest.LogCaptureFixture) -> None:
     result = train(small(model=NotForXla(), trainer={"jit_compile": None}))
     assert len(result.history) == 3
@@ -450,6 +451,7 @@ class Convolving(Line):
         return {"sum": keras.layers.Dense(1, name="add")(inner(rows))[:, 0]}
 
 
+@tensorflow_only
 @pytest.mark.parametrize(("model", "is_compiled"), [(Line(), True), (Convolving(), False)])
 def test_xla_is_disabled_for_convolutions_on_cpu(
     model: Line, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
@@ -466,6 +468,7 @@ def test_xla_is_disabled_for_convolutions_on_cpu(
     assert chosen == [is_compiled]
 
 
+@tensorflow_only
 def test_a_debugger_can_step_through_a_training() -> None:
     seen = []
 
@@ -622,6 +625,7 @@ def test_a_finished_training_releases_its_data() -> None:
     assert [source() for source in sources] == [None, None]
 
 
+@tensorflow_only
 @pytest.mark.parametrize("precision", ["float32", slow("mixed_float16")])
 def test_a_finished_training_releases_its_graphs(tmp_path: Path, precision: str) -> None:
     def graphs_after_training(name: str) -> int:
