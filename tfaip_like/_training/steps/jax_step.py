@@ -1,7 +1,6 @@
 """Training step on JAX: a pure function of the values of all variables, compiled by XLA.
 
-The batches of many steps are one stack, and the whole loop over them is compiled, as on TensorFlow. Measured on two
-cores (the small MLP of scripts/benchmarks/small_mlp.py): see there.
+The batches of many steps are one stack, and the whole loop over them is compiled, as on TensorFlow.
 """
 
 from __future__ import annotations
