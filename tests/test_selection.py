@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.data._loader.sampler import (
     INDEX,
+    MIN_SAMPLES_AHEAD,
     BucketBatchSampler,
     FixedSizeBatchSampler,
     Sampler,
@@ -210,6 +212,32 @@ def test_buckets_have_every_sample_once_in_a_pass_and_keep_their_limits(
             assert len(draw) <= batch_size
             if most is not None and len(draw) > 1:
                 assert len(draw) * array[draw[:, INDEX]].max() <= most
+
+
+@pytest.mark.parametrize("count", [7, MIN_SAMPLES_AHEAD])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_the_order_of_a_pass_depends_on_seed_and_pass_only(count: int, shuffle: bool) -> None:
+    indices = 3 * np.arange(count)
+    passes = [np.random.default_rng((5, n)).permutation(count) if shuffle else np.arange(count) for n in range(4)]
+    expected = np.concatenate(
+        [[np.full(count, n), indices[order], 0 * order] for n, order in enumerate(passes)], axis=1
+    )
+    order, step = Sampler(indices, 5, shuffle), count // 3 + 1  # batches span two passes
+    draws = [order.rows_at(begin, min(step, 4 * count - begin)) for begin in range(0, 4 * count, step)]
+    assert np.array_equal(np.concatenate(draws), expected.T)
+    assert np.array_equal(order.rows_at(0, count), expected.T[:count])  # back to the first pass
+
+
+def test_the_order_of_many_samples_takes_little_memory() -> None:
+    order = Sampler(np.arange(1_000_000), 0, shuffle=True)
+    tracemalloc.start()
+    for step in range(4):
+        order.rows_at(step * 1_000_000 - 8 if step else 0, 16)
+    order._drawing.join()
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 10e6  # two passes of 4 bytes per sample
+    assert peak < 20e6  # and a third while it is drawn
 
 
 def test_buckets_reduce_padding() -> None:

@@ -7,8 +7,9 @@ randomness of a sample depends only on its row and the seed.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ import numpy.typing as npt
 SampleRows: TypeAlias = npt.NDArray[np.int64]
 
 PASS, INDEX, REPEAT = range(3)
+MIN_SAMPLES_AHEAD = 100_000
+"""Number of samples from which the order of the next pass is drawn in the background; fewer take milliseconds."""
 
 
 class BatchSampler(Protocol):
@@ -31,8 +34,20 @@ class BatchSampler(Protocol):
         """Return the number of batches that hold about `samples` samples."""
 
 
+class PassOrder(NamedTuple):
+    """Order of the samples in one pass; arrays of shape (N,), None where they would be trivial."""
+
+    positions: npt.NDArray[np.signedinteger] | None
+    """Positions of the samples among the selected ones; None for ascending ones."""
+    repeats: npt.NDArray[np.signedinteger] | None
+    """Number of previous occurrences of each sample; None if each occurs once."""
+
+
 class Sampler:
     """Sampler that determines the order of the samples in each pass.
+
+    Besides the indices, a pass of shuffled samples takes 4 bytes per sample. The order of the next pass is drawn in
+    the background while one is in use: for 10 million samples it takes half a second.
 
     Args:
         indices: indices of the selected samples in the source, ascending; shape (N,).
@@ -46,37 +61,67 @@ class Sampler:
         self.seed = seed
         self.shuffle = shuffle
         self.weights = None if weights is None else np.asarray(weights, dtype=np.float64)
-        self._passes: dict[int, SampleRows] = {}
+        self._dtype = np.int32 if len(indices) <= np.iinfo(np.int32).max else np.int64
+        self._orders: dict[int, PassOrder] = {}
+        self._next_pass = -1
+        """Pass whose order is being drawn in the background."""
+        self._drawing = threading.Thread()
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def rows_of_pass(self, data_pass: int) -> SampleRows:
-        """Return the draw of one pass; the last two are cached, because a batch may span both."""
-        rows = self._passes.get(data_pass)
-        if rows is None:
-            rows = self._draw_pass(data_pass)
-            # Replaced, not modified: several threads may read it.
-            self._passes = {**dict(list(self._passes.items())[-1:]), data_pass: rows}
-        return rows
+        """Return the draw of one pass."""
+        return self._rows(data_pass, 0, len(self))
 
     def rows_at(self, position: int, count: int) -> SampleRows:
         """Return `count` rows, starting at a position of the infinite sequence of passes."""
         rows = []
         while count > 0:
             data_pass, offset = divmod(position, len(self))
-            rows.append(self.rows_of_pass(data_pass)[offset : offset + count])
+            rows.append(self._rows(data_pass, offset, min(offset + count, len(self))))
+            self._draw_ahead(data_pass + 1)
             position, count = position + len(rows[-1]), count - len(rows[-1])
-        return np.concatenate(rows)
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
-    def _draw_pass(self, data_pass: int) -> SampleRows:
+    def _rows(self, data_pass: int, begin: int, end: int) -> SampleRows:
+        positions, repeats = self._order_of_pass(data_pass)
+        rows = np.zeros((end - begin, 3), np.int64)
+        rows[:, PASS] = data_pass
+        rows[:, INDEX] = self.indices[begin:end] if positions is None else self.indices[positions[begin:end]]
+        if repeats is not None:
+            rows[:, REPEAT] = repeats[begin:end]
+        return rows
+
+    def _order_of_pass(self, data_pass: int) -> PassOrder:
+        """Return the order of one pass; the last two are cached, because a batch may span both."""
+        if self.weights is None and not self.shuffle:
+            return PassOrder(None, None)
+        if self._next_pass == data_pass and self._drawing.is_alive():
+            self._drawing.join()
+        return self._orders.get(data_pass) or self._draw_and_cache(data_pass)
+
+    def _draw_ahead(self, data_pass: int) -> None:
+        """Begin to draw the order of a pass in the background, unless that takes no time."""
+        is_drawn = data_pass in self._orders or self._next_pass == data_pass
+        if is_drawn or len(self) < MIN_SAMPLES_AHEAD or (self.weights is None and not self.shuffle):
+            return
+        self._next_pass = data_pass
+        self._drawing = threading.Thread(target=self._draw_and_cache, args=(data_pass,), daemon=True)
+        self._drawing.start()
+
+    def _draw_and_cache(self, data_pass: int) -> PassOrder:
+        order = self._draw_pass(data_pass)
+        # Replaced, not modified: several threads may read it.
+        self._orders = {**dict(list(self._orders.items())[-1:]), data_pass: order}
+        return order
+
+    def _draw_pass(self, data_pass: int) -> PassOrder:
         random = np.random.default_rng((self.seed, data_pass))
-        if self.weights is not None:
-            positions = self._sample_by_weight(random)
-        else:
-            positions = random.permutation(len(self)) if self.shuffle else np.arange(len(self))
-        repeats = _count_repeats(positions) if self.weights is not None else np.zeros(len(self), np.int64)
-        return np.stack([np.full(len(self), data_pass), self.indices[positions], repeats], axis=1)
+        if self.weights is None:
+            return PassOrder(random.permutation(np.arange(len(self), dtype=self._dtype)), None)
+        positions = self._sample_by_weight(random)
+        return PassOrder(positions.astype(self._dtype), _count_repeats(positions).astype(self._dtype))
 
     def _sample_by_weight(self, random: np.random.Generator) -> npt.NDArray[np.int64]:
         """Draw positions by systematic sampling (Kish, Survey Sampling, 1965).
