@@ -196,6 +196,7 @@ def test_non_finite_steps_can_be_skipped_without_side_effects(tmp_path: Path, ca
     assert iterations == 36 - 3
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="relu of NaN is NaN on PyTorch, 0 in its export")
 def test_an_epoch_without_any_good_step_has_no_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scenario = small(
         tmp_path / "run", data=NanInput(samples=43), train={"batch_size": 43}, trainer={"on_nan": "skip", "epochs": 2}

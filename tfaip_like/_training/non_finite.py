@@ -160,7 +160,7 @@ class _BatchDiagnostics:
 
 def compute_losses(model: TrainingModel, batch: Batch) -> Mapping[str, Any]:
     """Compute the losses of a batch in inference mode: without dropout, with stored normalization statistics."""
-    fed = to_model_inputs(batch)
+    fed = keras.tree.map_structure(ops.convert_to_tensor, to_model_inputs(batch))
     named: Mapping[str, Any] = model.model.loss(fed["inputs"], fed["targets"], model(fed, training=False))
     return named
 

@@ -106,13 +106,8 @@ def choose_steps_per_execution(model: TrainingModel, trainer: Trainer, loader: D
         trainer: its `steps_per_execution`, if set, applies.
         loader: training loader.
         example: its first batch.
-
-    Raises:
-        UsageError: if several are requested but not supported.
     """
     if trainer.steps_per_execution is not None:
-        if trainer.steps_per_execution > 1 and keras.backend.backend() == "torch":
-            raise UsageError("--trainer.steps_per_execution: values above 1 are not supported by the torch backend")
         return min(trainer.steps_per_execution, loader.steps_per_epoch)
     if trainer.force_eager or keras.backend.backend() == "torch":
         return 1

@@ -12,7 +12,7 @@ from tfaip_like._training.steps.update_check import Gradients, UpdateCheck
 
 
 class TorchTrainStep:
-    """Training step on PyTorch; see `TrainStep`. It runs one step at a time.
+    """Training step on PyTorch; see `TrainStep`.
 
     Args:
         model: compiled training model with a built optimizer.
@@ -29,7 +29,9 @@ class TorchTrainStep:
     def run(self, data: Iterator[Any], num_steps: int) -> Mapping[str, Any]:
         """Run steps; see `TrainStep.run`."""
         self._model.train()  # for torch layers, which have no `training` argument
-        for _ in range(num_steps):
+        for number in range(num_steps):
+            if number and not self._check_update.skips and int(self._model.non_finite.result()):
+                break
             batches = [next(data) for _ in range(self._accumulate)]
             self._run_step([keras.tree.map_structure(keras.ops.convert_to_tensor, batch) for batch in batches])
         return self._model.metric_results()
