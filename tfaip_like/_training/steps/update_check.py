@@ -66,7 +66,7 @@ class UpdateCheck:
 
     @property
     def restored_variables(self) -> list[keras.Variable]:
-        """Variables that a skipped step must not change: normalization statistics, sums of metrics."""
+        """Return the variables that a skipped step must not change: normalization statistics, sums of metrics."""
         if not self.skips:
             return []
         kept = (self._model.non_finite, self._model.gradient_norm)
