@@ -58,13 +58,13 @@ def reach(point: str) -> None:
     marker(run, LEFT).touch()
 
 
-def is_written(name: str) -> bool:
-    """Return whether a folder of this name is being written aside."""
-    return any(Path(os.environ[RUN_DIR_VARIABLE]).glob(f".{name}.new-*"))
+def is_best_being_written() -> bool:
+    """Return whether `best/` is being written aside."""
+    return any(Path(os.environ[RUN_DIR_VARIABLE]).glob(".best.new-*"))
 
 
 def patch_os_calls() -> None:
-    """Make the points "checkpoint sync", "checkpoint rename" and "export sync" of calls of the operating system."""
+    """Make the points that end in "sync", "rename" and "last export" of calls of the operating system."""
     fsync, rename = os.fsync, os.rename
 
     def path_of(descriptor: int) -> str:
@@ -76,6 +76,8 @@ def patch_os_calls() -> None:
             reach("checkpoint sync")
         elif "/.best.new-" in path:
             reach("export sync")
+        elif "/.export.new-" in path:
+            reach("last export")
         fsync(descriptor)
 
     def watched_rename(source: Any, target: Any, **options: Any) -> None:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from scripts.faults.fault_points import POINT_VARIABLE, is_written, reach
+from scripts.faults.fault_points import POINT_VARIABLE, is_best_being_written, reach
 
 
 @keras.saving.register_keras_serializable("faults")
@@ -24,13 +24,11 @@ class Probe(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         if self._is_in_export():
             reach("export config")
-        if self._is_in_export("export"):
-            reach("last export")
         return dict(super().get_config())
 
     @staticmethod
-    def _is_in_export(name: str = "best") -> bool:
-        return bool(os.environ.get(POINT_VARIABLE)) and is_written(name)
+    def _is_in_export() -> bool:
+        return bool(os.environ.get(POINT_VARIABLE)) and is_best_being_written()
 
 
 def _reach_in_step(x: Any) -> Any:
