@@ -94,10 +94,9 @@ def test_a_killed_submission_leaves_no_unknown_job_and_none_twice(tmp_path: Path
         is_after_record = number % 2 == 1  # these come while the cluster is asked
         moment_s = source.uniform(0, 0.5 if is_after_record else whole_s)
         kill_a_submission(batch, moment_s, is_after_record)
-        before = tasks_on_cluster(batch, cluster)
-        known = count_known_jobs(batch)
-        assert set(before) <= set(known)
-        assert set(known.values()) <= {1}
+        before = set(tasks_on_cluster(batch, cluster))
+        wait_until(lambda tasks=before: tasks <= set(count_known_jobs(batch)))  # a busy cluster may not answer in time
+        assert set(count_known_jobs(batch).values()) <= {1}
         again = experiments(tmp_path, "submit", batch.path, *ASK)
         assert again.returncode == 0, again.stderr
         tasks = tasks_on_cluster(batch, cluster)
