@@ -134,6 +134,8 @@ def test_a_hook_that_raises_ends_the_training_after_its_state_is_saved(
     assert list_checkpoints(OutputDir(run).checkpoints)[-1].position == position
     train(journaling(run), Resume())
     changed = differences(straight, run)
+    if position == Position(1, 12):  # the evaluation is repeated with the state from before it
+        assert changed == []
     assert set(changed) <= {"history"}  # the number of calls: the hook runs again, unless its step is done
 
 

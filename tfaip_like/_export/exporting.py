@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from tfaip_like._export.layout import MODEL, RESERVED_NAMES, argument_names, rea
 from tfaip_like._export.saved_models import SavedModelWriter
 from tfaip_like._user_code.code_errors import CodeError, innermost_user_frame
 from tfaip_like._utils.errors import UsageError, short_error_message
-from tfaip_like._utils.files import atomic_copy, atomic_directory
+from tfaip_like._utils.files import atomic_copy, atomic_directory, copy_directory
 from tfaip_like._utils.packages import require_packages
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.data._loader.batching import Batch
@@ -108,7 +107,7 @@ def _store(source: Path, target: Path) -> None:
     """Copy a file or directory into an export."""
     if source.is_dir():
         with atomic_directory(target) as staging:
-            shutil.copytree(source, staging, dirs_exist_ok=True)
+            copy_directory(source, staging)
     else:
         atomic_copy(source, target)
 

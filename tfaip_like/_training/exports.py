@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,7 +23,7 @@ from tfaip_like._keras_ext.extended_optimizer import use_averaged_weights
 from tfaip_like._keras_ext.random_states import preserve_network_state
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._utils.console import OnceLogger
-from tfaip_like._utils.files import atomic_directory, make_staging_dir, replace_directory
+from tfaip_like._utils.files import atomic_directory, copy_directory, make_staging_dir, replace_directory
 from tfaip_like._utils.temp_dirs import make_locked_dir, process_temp_dir, remove_locked_dir
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.exporters import Exporter
@@ -162,7 +161,7 @@ class ExportWriter:
             difference = self._best_difference if is_best else None
             # Same weights: copying saves half a second for a small network, minutes for a large one.
             if difference is not None and self.output_dir.best.exists():
-                shutil.copytree(self.output_dir.best, staging_dir, dirs_exist_ok=True)
+                copy_directory(self.output_dir.best, staging_dir)
             else:
                 self._files.write(staging_dir, self._finite_inputs)
                 add_saved_models([self.output_dir.best, staging_dir], self.scenario)

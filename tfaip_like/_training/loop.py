@@ -17,7 +17,7 @@ from tfaip_like._training import variables
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position
 from tfaip_like._training.checkpointing.manager import CheckpointManager
-from tfaip_like._training.checkpointing.state_schema import SavedState
+from tfaip_like._training.checkpointing.state_schema import CallbackState, SavedState
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.evaluation import Evaluation
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers
@@ -61,6 +61,8 @@ class TrainingLoop:
         self.non_finite = NonFiniteGuard(components)
         self._saved_state = dataclasses.replace(self.state)
         """State of the last checkpoint, initially that from which the run starts."""
+        self._callbacks_before_evaluation: list[CallbackState] | None = None
+        """State of the callbacks before the evaluation in progress, which a resumed run repeats with its hooks."""
         self._start_time: float | None = None
         """Time at which the measurement of the steps began; None outside of them."""
         self._last_sync_step = 0
@@ -90,7 +92,9 @@ class TrainingLoop:
             while not self._is_finished:
                 if self.state.metrics is None:
                     self._train_until_evaluation()
+                self._callbacks_before_evaluation = self.components.callbacks.state()
                 self.evaluation.run(self.state)
+                self._callbacks_before_evaluation = None
                 self.state.complete_evaluation()
                 self.context.logged.clear()
                 self._save_after_evaluation()
@@ -294,7 +298,7 @@ class TrainingLoop:
             metrics=state.metrics,
             history=list(components.recorder.history.rows),  # a copy: a thread writes it during the next epoch
             selection=components.selection.state(),
-            callbacks=components.callbacks.state(),
+            callbacks=self._callbacks_before_evaluation or components.callbacks.state(),
             logged=dict(self.context.logged),
         )
         content = CheckpointData(

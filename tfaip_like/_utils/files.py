@@ -178,6 +178,18 @@ def move_directory(path: Path, target: Path) -> None:
         shutil.rmtree(path)
 
 
+def copy_directory(source: Path, target: Path) -> None:
+    """Copy the content of a directory into an existing one.
+
+    `shutil.copytree` collects all errors in one without an `errno`, which hides a full disk.
+    """
+    for path in sorted(source.rglob("*")):
+        if path.is_dir():
+            (target / path.relative_to(source)).mkdir(exist_ok=True)
+        else:
+            shutil.copy2(path, target / path.relative_to(source))
+
+
 def make_staging_dir(path: Path) -> Path:
     """Create a staging folder for `replace_directory`; `recover_interrupted_replace` removes it after a crash."""
     check_write_guards(path)

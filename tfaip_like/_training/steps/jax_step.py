@@ -5,6 +5,7 @@ The batches of many steps are one stack, and the whole loop over them is compile
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -57,6 +58,8 @@ class JaxTrainStep:
         self._restored = [id(variable) in restored for variable in self._mutable]
         self._first_non_finite = next(n for n, v in enumerate(self._mutable) if v is model.non_finite.first)
         self._state: State | None = None
+        self._in_flight: deque[Mapping[str, Any]] = deque()
+        """Results of the executions that the device may not have finished."""
         self._is_compiled = bool(model.jit_compile) and not model.run_eagerly
         run: Callable[..., tuple[State, Mapping[str, Any]]] = self._run_stack if is_stacked else self._run_batches
         self._run = jax.jit(run, donate_argnums=0) if self._is_compiled else run
@@ -66,14 +69,20 @@ class JaxTrainStep:
 
     def run(self, data: Iterator[Any], num_steps: int) -> Mapping[str, Any]:
         """Run steps; see `TrainStep.run`."""
-        results: Mapping[str, Any] = {}
         if self._is_stacked:
-            stack = next(data)
-            self._state, results = self._run(self._state or self._read_state(), stack, jnp.int32(num_steps))
-            return results
+            return self._execute(next(data), num_steps)
+        results: Mapping[str, Any] = {}
         for _ in range(num_steps):
-            batches = [next(data) for _ in range(self._accumulate)]
-            self._state, results = self._run(self._state or self._read_state(), batches, jnp.int32(1))
+            results = self._execute([next(data) for _ in range(self._accumulate)], 1)
+        return results
+
+    def _execute(self, batches: Any, num_steps: int) -> Mapping[str, Any]:
+        # JAX returns before the device has finished. One execution at most waits for another: otherwise the rest of
+        # the epoch would, with its batches in memory, and a signal would not stop it.
+        if len(self._in_flight) > 1:
+            jax.block_until_ready(self._in_flight.popleft())  # type: ignore[no-untyped-call]
+        self._state, results = self._run(self._state or self._read_state(), batches, jnp.int32(num_steps))
+        self._in_flight.append(results)
         return results
 
     def sync_to_model(self) -> None:
