@@ -24,6 +24,7 @@ from tfaip_like._training.exports import ExportWriter
 from tfaip_like._training.feed import TrainingFeed
 from tfaip_like._training.initialization.freezing import freeze
 from tfaip_like._training.initialization.warm_start import warm_start
+from tfaip_like._training.length_padding import choose_padding
 from tfaip_like._training.progress import Progress
 from tfaip_like._training.recorder import EpochRecorder
 from tfaip_like._training.resume import ResumeState
@@ -154,10 +155,13 @@ class _ComponentBuilder:
             if resume_state is not None and not trainer.steps_per_execution
             else None
         )
+        pads_lengths = resume_state.pads_lengths(loader) if resume_state is not None else None
+        if pads_lengths is None:
+            pads_lengths = choose_padding(model, trainer, loader, example)
         with preserve_network_state(networks.training):
             steps_per_execution = steps_per_execution or choose_steps_per_execution(model, trainer, loader, example)
         callbacks = self._make_callbacks(model, loader)
-        step = compile_train_step(model, optimizer, trainer, loader, example, self.devices.names)
+        step = compile_train_step(model, optimizer, trainer, loader, example, self.devices.names, pads_lengths)
         validations = Validations(
             trainer,
             self._build_validation(model, networks, loader),
@@ -170,6 +174,7 @@ class _ComponentBuilder:
             self._execution_boundaries(callbacks, validations),
             self.bad_samples,
             self.interrupt,
+            pads_lengths,
         )
         progress = Progress(loader.steps_per_epoch, trainer.epochs, state.global_step, validations.count_remaining)
         self.interrupt.checks.append(progress.refresh)
@@ -188,6 +193,7 @@ class _ComponentBuilder:
             lr_schedule=lr_schedule,
             step=step,
             steps_per_execution=steps_per_execution,
+            pads_lengths=pads_lengths,
             validations=validations,
             exports=exports,
             selection=selection,

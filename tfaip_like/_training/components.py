@@ -48,6 +48,8 @@ class TrainingComponents:
     step: TrainStep
     steps_per_execution: int
     """Maximum number of steps per execution."""
+    pads_lengths: bool
+    """Whether batches of variable lengths are padded to a few shapes."""
     validations: Validations
     exports: ExportWriter
     selection: ModelSelection
@@ -68,5 +70,11 @@ class TrainingComponents:
         """Return another training step, compiled with XLA or without."""
         trainer = dataclasses.replace(self.trainer, jit_compile=jit_compile)
         return compile_train_step(
-            self.model, self.model.optimizer, trainer, self.loader, self.example, self.devices.names
+            self.model,
+            self.model.optimizer,
+            trainer,
+            self.loader,
+            self.example,
+            self.devices.names,
+            self.pads_lengths,
         )

@@ -156,8 +156,7 @@ class TrainingLoop:
             if self.profiler is not None:
                 self.profiler.on_execution_begin(self.state.global_step + 1)
             components.callbacks.on_execution_begin(self.context)
-            with components.feed.reraise_pipeline_errors():
-                results = self.step.run(data, num_steps)
+            results = self.step.run(data, num_steps)
             self.state.step += num_steps
             if components.validations.depend_on_time:
                 self._measure_time()
@@ -289,6 +288,7 @@ class TrainingLoop:
             batching=batching_signature(components.loader),
             stream=components.loader.stream_state(state.global_step),
             steps_per_execution=components.steps_per_execution,
+            pads_lengths=components.pads_lengths,
             schedule_begin=self.schedule_begin,
             schedule_offset=components.lr_schedule.offset,
             seconds=state.seconds,

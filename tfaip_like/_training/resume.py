@@ -80,6 +80,10 @@ class ResumeState:
         """Return the steps per execution of the checkpoint; None if the batching has changed."""
         return self.state.steps_per_execution if self.state.batching == batching_signature(loader) else None
 
+    def pads_lengths(self, loader: DataLoader) -> bool | None:
+        """Return whether the run pads batches of variable lengths; None if the batching has changed."""
+        return self.state.pads_lengths if self.state.batching == batching_signature(loader) else None
+
     def stream_length(self, scenario: Scenario, output_dir: OutputDir | None) -> PassCounts | None:
         """Return the known length of a pass over an iterable-only source; None if it must be counted again."""
         stream = self.state.stream

@@ -142,11 +142,12 @@ class Trainer(Params):
     """Execute eagerly instead of compiling a graph, for debugging; much slower."""
 
     jit_compile: bool | None = None
-    """Compile the training step with XLA; by default if all shapes are static and all layers support it."""
+    """Compile the training step with XLA; by default if batches have few shapes (padding variable lengths, where that
+    changes no loss) and all layers support it."""
 
     steps_per_execution: int | None = None
     """Training steps per compiled execution (Keras' steps_per_execution); more is faster for small models. By default
-    about half a second of steps, at most 64."""
+    about half a second of steps, at most 256."""
 
     @property
     def val_interval(self) -> Interval:

@@ -103,6 +103,8 @@ class SavedState:
     stream: StreamState | None
     """Position in an iterable-only source."""
     steps_per_execution: Count
+    pads_lengths: bool
+    """Whether batches of variable lengths are padded to a few shapes."""
     schedule_begin: Seconds
     """Epoch at which the learning-rate schedule starts."""
     schedule_offset: int

@@ -17,14 +17,20 @@ from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.settings import Trainer
 
-MAX_STEPS_PER_EXECUTION = 64
+MAX_STEPS_PER_EXECUTION = 256
+MAX_STACK_BYTES = 16 * 2**20
+"""Maximum size of the batches of one execution, of which several are in memory."""
 TARGET_EXECUTION_S = 0.5
 TRAIN_TO_PREDICT_COST_RATIO = 3
 """Cost of a training step in predictions: one forward and two backward passes."""
 
 
 def compile_model(
-    model: TrainingModel, optimizer: keras.optimizers.Optimizer, trainer: Trainer, loader: DataLoader
+    model: TrainingModel,
+    optimizer: keras.optimizers.Optimizer,
+    trainer: Trainer,
+    loader: DataLoader,
+    pads_lengths: bool = False,
 ) -> None:
     """Compile the training model for the backend.
 
@@ -33,6 +39,7 @@ def compile_model(
         optimizer: optimizer, already built.
         trainer: its `jit_compile` and `force_eager` apply.
         loader: training loader.
+        pads_lengths: whether batches of variable lengths are padded to a few shapes.
 
     Raises:
         UsageError: if `jit_compile` is requested but not supported, or no loss depends on any weight.
@@ -41,7 +48,7 @@ def compile_model(
         warnings.simplefilter("ignore")  # Keras only warns and disables XLA; checked below
         model.compile(
             optimizer=optimizer,
-            jit_compile=_choose_jit_compile(model, trainer, loader),
+            jit_compile=_choose_jit_compile(model, trainer, loader.yields_stacked_steps or pads_lengths),
             run_eagerly=trainer.force_eager,
         )
     if not model.optimizer.built:  # Keras wraps it for float16; the loss scale is part of the state from the start
@@ -69,7 +76,7 @@ def is_invalid_argument_error(error: Exception) -> bool:
     return isinstance(error, tf.errors.InvalidArgumentError)
 
 
-def _choose_jit_compile(model: TrainingModel, trainer: Trainer, loader: DataLoader) -> bool | str:
+def _choose_jit_compile(model: TrainingModel, trainer: Trainer, has_few_shapes: bool) -> bool | str:
     backend = keras.backend.backend()
     if backend == "torch":
         if trainer.jit_compile:
@@ -82,10 +89,10 @@ def _choose_jit_compile(model: TrainingModel, trainer: Trainer, loader: DataLoad
     if backend == "jax":
         return True
     # XLA recompiles for each new shape; with samples of many lengths it would do nothing else.
-    return loader.yields_stacked_steps and not _has_conv_layers_on_cpu(model)
+    return has_few_shapes and not has_conv_layers_on_cpu(model)
 
 
-def _has_conv_layers_on_cpu(model: TrainingModel) -> bool:
+def has_conv_layers_on_cpu(model: TrainingModel) -> bool:
     """Return whether the network has convolutions and there is no GPU.
 
     In a loop over steps, XLA compiles convolutions to naive code on CPU. Measured on two cores (TensorFlow 2.21; two
@@ -112,7 +119,9 @@ def choose_steps_per_execution(model: TrainingModel, trainer: Trainer, loader: D
     if trainer.force_eager or keras.backend.backend() == "torch":
         return 1
     step_seconds = TRAIN_TO_PREDICT_COST_RATIO * loader.accumulate * _measure_prediction_seconds(model, example)
-    steps = min(MAX_STEPS_PER_EXECUTION, loader.steps_per_epoch, int(TARGET_EXECUTION_S / step_seconds))
+    steps_by_time = int(TARGET_EXECUTION_S / step_seconds)
+    steps_by_size = MAX_STACK_BYTES // max(1, loader.accumulate * example.nbytes())
+    steps = min(MAX_STEPS_PER_EXECUTION, loader.steps_per_epoch, steps_by_time, steps_by_size)
     # A stack is built by a single data worker: many small ones keep all of them busy.
     return max(1, min(steps, loader.steps_per_task(steps)) if loader.yields_stacked_steps else steps)
 

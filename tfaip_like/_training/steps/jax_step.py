@@ -5,7 +5,6 @@ The batches of many steps are one stack, and the whole loop over them is compile
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ import keras
 from jax import numpy as jnp
 from jax.extend.core import Literal as JaxLiteral
 
+from tfaip_like._training.stack_ring import Stack, StacksInFlight
 from tfaip_like._training.steps.training_model import TrainingModel, batch_size
 from tfaip_like._training.steps.update_check import Gradients, UpdateCheck
 
@@ -58,8 +58,7 @@ class JaxTrainStep:
         self._restored = [id(variable) in restored for variable in self._mutable]
         self._first_non_finite = next(n for n, v in enumerate(self._mutable) if v is model.non_finite.first)
         self._state: State | None = None
-        self._in_flight: deque[Mapping[str, Any]] = deque()
-        """Results of the executions that the device may not have finished."""
+        self._in_flight = StacksInFlight(jax.block_until_ready)
         self._is_compiled = bool(model.jit_compile) and not model.run_eagerly
         run: Callable[..., tuple[State, Mapping[str, Any]]] = self._run_stack if is_stacked else self._run_batches
         self._run = jax.jit(run, donate_argnums=0) if self._is_compiled else run
@@ -70,19 +69,16 @@ class JaxTrainStep:
     def run(self, data: Iterator[Any], num_steps: int) -> Mapping[str, Any]:
         """Run steps; see `TrainStep.run`."""
         if self._is_stacked:
-            return self._execute(next(data), num_steps)
+            stack: Stack = next(data)
+            return self._execute(stack.model_inputs, num_steps, stack)
         results: Mapping[str, Any] = {}
         for _ in range(num_steps):
             results = self._execute([next(data) for _ in range(self._accumulate)], 1)
         return results
 
-    def _execute(self, batches: Any, num_steps: int) -> Mapping[str, Any]:
-        # JAX returns before the device has finished. One execution at most waits for another: otherwise the rest of
-        # the epoch would, with its batches in memory, and a signal would not stop it.
-        if len(self._in_flight) > 1:
-            jax.block_until_ready(self._in_flight.popleft())  # type: ignore[no-untyped-call]
+    def _execute(self, batches: Any, num_steps: int, stack: Stack | None = None) -> Mapping[str, Any]:
         self._state, results = self._run(self._state or self._read_state(), batches, jnp.int32(num_steps))
-        self._in_flight.append(results)
+        self._in_flight.add(results, stack)
         return results
 
     def sync_to_model(self) -> None:
@@ -111,10 +107,14 @@ class JaxTrainStep:
     def _run_stack(self, state: State, stack: ModelInputs, count: Any) -> tuple[State, Mapping[str, Any]]:
         def batch_at(step: Any, part: Any) -> ModelInputs:
             index = step * self._accumulate + part
-            batch: ModelInputs = jax.tree.map(lambda array: array[index], stack)
+            batch: ModelInputs = jax.tree.map(lambda array: self._copy(array[index]), stack)
             return batch
 
         return self._run_steps(state, count, batch_at)
+
+    def _copy(self, array: Any) -> Any:
+        # Without XLA, a slice of a NumPy array shares the memory of the stack, which is overwritten.
+        return array if self._is_compiled else jnp.array(array)
 
     def _run_batches(self, state: State, batches: Sequence[ModelInputs], count: Any) -> tuple[State, Mapping[str, Any]]:
         return self._run_steps(state, count, lambda step, part: batches[part])

@@ -15,9 +15,12 @@ import keras
 import tensorflow as tf
 
 from tfaip_like._keras_ext.extended_optimizer import disable_all_reduce
+from tfaip_like._training.stack_ring import Stack, StacksInFlight
 from tfaip_like._training.steps.data_parallel import DataParallel
 from tfaip_like._training.steps.training_model import TrainingModel, batch_size
 from tfaip_like._training.steps.update_check import Gradients, UpdateCheck
+from tfaip_like.data._loader.sample_reader import SampleReader
+from tfaip_like.data._sample import Spec
 
 ModelInputs = Mapping[str, Any]
 BatchGetter = Callable[[Any], ModelInputs]
@@ -30,6 +33,7 @@ class TensorFlowTrainStep:
     Args:
         model: compiled training model.
         is_stacked: whether an element of the data holds the batches of all steps of an execution.
+        samples: specifications of the batches.
         accumulate: batches per step (gradient accumulation).
         on_nan: see `--trainer.on_nan`.
         devices: names of the devices that share each batch; the variables are on the first one.
@@ -39,6 +43,7 @@ class TensorFlowTrainStep:
         self,
         model: TrainingModel,
         is_stacked: bool,
+        samples: SampleReader,
         accumulate: int,
         on_nan: Literal["stop", "skip"],
         devices: Sequence[str] = (),
@@ -49,17 +54,25 @@ class TensorFlowTrainStep:
         self._is_stacked = is_stacked
         self._accumulate = accumulate
         self._check_update = UpdateCheck(model, on_nan)
+        self._in_flight = StacksInFlight(lambda results: results["loss"].numpy())
         self._data_parallel = self._make_data_parallel(devices) if len(devices) > 1 else None
         # XLA compiles for a single device. With several, it compiles each replica step and the update instead.
         self._compiles_steps = model.jit_compile and not self._data_parallel and not model.run_eagerly
         if is_stacked:
-            self._run = self._compile(self._run_stack, jit_compile=self._compiles_steps)
+            self._run = self._compile(self._run_stack, self._compiles_steps)
         else:
-            self._run = self._compile(self._run_iterator, jit_compile=False)
+            self._run = self._compile(self._run_batches, self._compiles_steps, [[_batch_spec(samples)] * accumulate])
 
     def run(self, data: Iterator[Any], num_steps: int) -> Mapping[str, Any]:
         """Run steps; see `TrainStep.run`."""
-        results: Mapping[str, Any] = self._run(next(data) if self._is_stacked else data, tf.constant(num_steps))
+        results: Mapping[str, Any] = {}
+        if self._is_stacked:
+            stack: Stack = next(data)
+            results = self._run(stack.model_inputs, tf.constant(num_steps))
+            self._in_flight.add(results, stack)
+            return results
+        for _ in range(num_steps):
+            results = self._run([next(data) for _ in range(self._accumulate)])
         return results
 
     def sync_to_model(self) -> None:
@@ -68,36 +81,27 @@ class TensorFlowTrainStep:
     def _make_data_parallel(self, devices: Sequence[str]) -> DataParallel:
         return DataParallel(self._model, devices, self._forward, self._compile)
 
-    def _compile(self, function: Any, jit_compile: bool | None = None) -> Any:
+    def _compile(self, function: Any, jit_compile: bool | None = None, signature: Any = None) -> Any:
         if self._model.run_eagerly:
             return function
         jit_compile = self._model.jit_compile if jit_compile is None else jit_compile
-        return tf.function(function, autograph=False, jit_compile=jit_compile)
+        return tf.function(function, signature, autograph=False, jit_compile=jit_compile)
 
     def _run_stack(self, stack: ModelInputs, count: Any) -> dict[str, Any]:
         def batch_at(index: Any) -> Any:
-            return tf.nest.map_structure(lambda array: array[index], stack)
+            return tf.nest.map_structure(lambda array: self._copy(array[index]), stack)
 
         self._run_steps(count, lambda step: self._step(lambda part: batch_at(step * self._accumulate + part)))
         return self._model.metric_results()
 
-    def _run_iterator(self, iterator: Any, count: Any) -> dict[str, Any]:
-        step = self._run_step
-        if self._compiles_steps:
-            step = tf.function(step, autograph=False, jit_compile=True, reduce_retracing=True)
+    def _copy(self, tensor: Any) -> Any:
+        # Without XLA, a slice shares the memory of the stack, and an assignment to a variable that of the slice; the
+        # stack is overwritten.
+        return tensor if self._compiles_steps else tf.raw_ops.DeepCopy(x=tensor)
 
-        def run(_: Any) -> None:
-            batches = [next(iterator) for _ in range(self._accumulate)]
-            # A step is either complete or not started: without this, TensorFlow counts the step, draws its seeds and
-            # advances the optimizer while it waits for data, which a signal or an error of the pipeline may interrupt.
-            with tf.control_dependencies(tf.nest.flatten(batches)):
-                step(batches)
-
-        self._run_steps(count, run)
+    def _run_batches(self, batches: Sequence[ModelInputs]) -> dict[str, Any]:
+        self._run_steps(tf.constant(1), lambda _: self._step(lambda part: batches[part]))
         return self._model.metric_results()
-
-    def _run_step(self, batches: Sequence[ModelInputs]) -> None:
-        self._step(lambda part: batches[part])
 
     def _run_steps(self, count: Any, run: Callable[[Any], None]) -> None:
         """Run `count` steps; with `on_nan` "stop" none after a non-finite one."""
@@ -202,3 +206,13 @@ class TensorFlowTrainStep:
     def _apply_gradients(self, gradients: Gradients, weights: Weights) -> bool:
         self._optimizer.apply(gradients, weights)
         return True
+
+
+def _batch_spec(samples: SampleReader) -> dict[str, Any]:
+    """Return the type of a batch; without it, the step would be traced for several shapes."""
+
+    def tensor_specs(specs: Mapping[str, Spec]) -> dict[str, tf.TensorSpec]:
+        return {name: tf.TensorSpec((None, *spec.shape), spec.dtype) for name, spec in specs.items()}
+
+    batch = {"inputs": tensor_specs(samples.inputs), "targets": tensor_specs(samples.targets)}
+    return batch if not samples.has_weights else {**batch, "weights": tf.TensorSpec((None,), "float32")}

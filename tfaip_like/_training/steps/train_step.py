@@ -47,6 +47,7 @@ def compile_train_step(
     loader: DataLoader,
     example: Batch,
     devices: Sequence[str] = (),
+    pads_lengths: bool = False,
 ) -> TrainStep:
     """Compile the training model, and return the training step of the backend.
 
@@ -57,11 +58,12 @@ def compile_train_step(
         loader: training loader.
         example: its first batch.
         devices: names of the devices that share each batch (TensorFlow).
+        pads_lengths: whether batches of variable lengths are padded to a few shapes.
 
     Raises:
         UsageError: if `jit_compile` is requested but not supported, or no loss depends on any weight.
     """
-    compile_model(model, optimizer, trainer, loader)
+    compile_model(model, optimizer, trainer, loader, pads_lengths)
     backend = keras.backend.backend()
     if backend == "jax":
         from tfaip_like._training.steps.jax_step import JaxTrainStep
@@ -74,4 +76,6 @@ def compile_train_step(
         return TorchTrainStep(model, loader.accumulate, trainer.on_nan)
     from tfaip_like._training.steps.tensorflow_step import TensorFlowTrainStep
 
-    return TensorFlowTrainStep(model, loader.yields_stacked_steps, loader.accumulate, trainer.on_nan, devices)
+    return TensorFlowTrainStep(
+        model, loader.yields_stacked_steps, loader.samples, loader.accumulate, trainer.on_nan, devices
+    )

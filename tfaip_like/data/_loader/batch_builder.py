@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,20 +19,24 @@ class BatchBuilder:
     Args:
         samples: reader of the samples.
         stacked: stack the batches of a task along a new first axis.
+        new_stack: returns the arrays to write a stack to, if the samples are array-backed; None to make new ones.
     """
 
-    def __init__(self, samples: SampleReader, stacked: bool):
+    def __init__(self, samples: SampleReader, stacked: bool, new_stack: Callable[[], Batch] | None = None):
         self.samples = samples
         self.stacked = stacked
+        self.new_stack = new_stack
         self.progress = samples.progress
         self.seconds = samples.seconds
 
-    def __call__(self, draws: list[SampleRows]) -> Batch:
+    def __call__(self, draws: Sequence[SampleRows]) -> Batch:
         """Return the batch of a single draw, or the stacked batches of several."""
         self.samples.progress, self.samples.seconds = self.progress, self.seconds
         if not self.stacked:
             (draw,) = draws
             return self.samples.batch(draw)
+        if self.new_stack is not None:
+            return self.samples.slice_steps(np.stack(draws), self.new_stack())
         if self.samples.is_array_backed:
             return self.samples.batch(np.concatenate(draws)).split_into_steps(len(draws[0]))
         return stack_batches([self.samples.batch(draw) for draw in draws])

@@ -95,22 +95,17 @@ class Batch:
                 None if self.weights is None else self.weights[i],
             )
 
-    def zero_pad_to(self, length: int) -> Batch:
-        """Pad the first axis of all arrays with zeros to a length."""
-
-        def fill(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            if len(array) == length:
-                return array
-            filled = np.zeros((length, *array.shape[1:]), array.dtype)
-            filled[: len(array)] = array
-            return filled
-
-        return replace(
-            self,
-            inputs={name: fill(array) for name, array in self.inputs.items()},
-            targets={name: fill(array) for name, array in self.targets.items()},
-            weights=None if self.weights is None else fill(self.weights),
-        )
+    def copy_to(self, out: Batch) -> Batch:
+        """Copy the arrays to the first rows of others; return those rows, with the metadata of this batch."""
+        written = out.rows(0, len(self))
+        for name, array in self.inputs.items():
+            written.inputs[name][...] = array
+        for name, array in self.targets.items():
+            written.targets[name][...] = array
+        if self.weights is not None:
+            assert written.weights is not None
+            written.weights[...] = self.weights
+        return replace(self, inputs=written.inputs, targets=written.targets, weights=written.weights)
 
     def nbytes(self) -> int:
         """Return the size of the inputs and targets in bytes."""

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-STEPS_PER_ARRAY_SLICE = 64
+STEPS_PER_ARRAY_SLICE = 256
 """Number of steps per slice of array-backed data."""
 TARGET_TASK_S = 0.05
 MAX_TASK_BYTES = 2**20
@@ -202,7 +202,12 @@ class DataLoader:
         return [self.batch(step * self.accumulate + number) for number in range(self.accumulate)]
 
     def iter_training(
-        self, first: int, end: int, steps_per_execution: int | None = None, boundaries: Sequence[int] = ()
+        self,
+        first: int,
+        end: int,
+        steps_per_execution: int | None = None,
+        boundaries: Sequence[int] = (),
+        new_stack: Callable[[], Batch] | None = None,
     ) -> Iterator[Batch]:
         """Yield the training batches from step `first` up to `end`, stacked if `yields_stacked_steps`.
 
@@ -211,9 +216,11 @@ class DataLoader:
             end: step after the last one.
             steps_per_execution: maximum number of steps in a stack; by default chosen by the time they take.
             boundaries: see `group_steps`.
+            new_stack: returns the arrays to write the next stack to, of shape (at least the number of its batches,
+                batch size, ...); by default new ones are made.
         """
         remaining = self._report_after_batches
-        for batch in self._iter_training(first, end, steps_per_execution, boundaries):
+        for batch in self._iter_training(first, end, steps_per_execution, boundaries, new_stack):
             self.dropped.record(batch.dropped, self.samples.describe_sample)
             yield batch
             before, remaining = remaining, remaining - (len(batch) if self.yields_stacked_steps else 1)
@@ -221,7 +228,12 @@ class DataLoader:
                 self.dropped.log(self._num_source_samples)
 
     def _iter_training(
-        self, first: int, end: int, steps_per_execution: int | None, boundaries: Sequence[int]
+        self,
+        first: int,
+        end: int,
+        steps_per_execution: int | None,
+        boundaries: Sequence[int],
+        new_stack: Callable[[], Batch] | None,
     ) -> Iterator[Batch]:
         if self.batch_sampler is None:
             yield from self._iter_bookmarked(first * self.accumulate, end * self.accumulate)
@@ -231,13 +243,14 @@ class DataLoader:
             (steps_per_execution or self.steps_per_task(end - first)) if self.yields_stacked_steps else 1
         )
         draws = (
-            [sampler.draw(number) for number in range(steps.start * self.accumulate, steps.stop * self.accumulate)]
+            sampler.draw_batches(steps.start * self.accumulate, len(steps) * self.accumulate)
             for steps in self.group_steps(first, end, steps_per_execution, boundaries)
         )
         tasks = draws if self.yields_stacked_steps else ([draw] for step in draws for draw in step)
-        yield from self._run(
-            BatchBuilder(self.samples, self.yields_stacked_steps), tasks, steps_per_execution * self.accumulate
-        )
+        writes_to_stack = self.samples.is_array_backed and self.yields_stacked_steps
+        work = BatchBuilder(self.samples, self.yields_stacked_steps, new_stack if writes_to_stack else None)
+        for batch in self._run(work, tasks, steps_per_execution * self.accumulate):
+            yield batch if writes_to_stack or new_stack is None else batch.copy_to(new_stack())
 
     def group_steps(
         self, first: int, end: int, steps_per_execution: int, boundaries: Sequence[int] = ()

@@ -24,8 +24,11 @@ MIN_SAMPLES_AHEAD = 100_000
 class BatchSampler(Protocol):
     """Interface of batch samplers."""
 
-    def draw(self, step: int) -> SampleRows:
-        """Return the rows of a batch of the infinite training stream."""
+    def draw(self, number: int) -> SampleRows:
+        """Return the rows of a batch of the infinite training stream, shape (batch, 3)."""
+
+    def draw_batches(self, first: int, count: int) -> Sequence[SampleRows]:
+        """Return the rows of `count` batches of the infinite training stream."""
 
     def iter_pass(self) -> Iterator[SampleRows]:
         """Yield the rows of all batches of one pass."""
@@ -161,8 +164,11 @@ class FixedSizeBatchSampler:
         self.order = order
         self.batch_size = batch_size
 
-    def draw(self, step: int) -> SampleRows:
-        return self.order.rows_at(step * self.batch_size, self.batch_size)
+    def draw(self, number: int) -> SampleRows:
+        return self.order.rows_at(number * self.batch_size, self.batch_size)
+
+    def draw_batches(self, first: int, count: int) -> Sequence[SampleRows]:
+        return list(self.order.rows_at(first * self.batch_size, count * self.batch_size).reshape(count, -1, 3))
 
     def iter_pass(self) -> Iterator[SampleRows]:
         rows = self.order.rows_of_pass(0)
@@ -202,9 +208,12 @@ class BucketBatchSampler:
         self._cached_batches: dict[int, list[SampleRows]] = {}
         self.batches_per_pass = len(self._batches_of_pass(0))
 
-    def draw(self, step: int) -> SampleRows:
-        data_pass, number = divmod(step, self.batches_per_pass)
-        return self._batches_of_pass(data_pass)[number]
+    def draw(self, number: int) -> SampleRows:
+        data_pass, position = divmod(number, self.batches_per_pass)
+        return self._batches_of_pass(data_pass)[position]
+
+    def draw_batches(self, first: int, count: int) -> Sequence[SampleRows]:
+        return [self.draw(number) for number in range(first, first + count)]
 
     def iter_pass(self) -> Iterator[SampleRows]:
         return iter(self._batches_of_pass(0))

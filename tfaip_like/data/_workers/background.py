@@ -78,3 +78,54 @@ def _run_requests(items: Iterator[Any], requests: SimpleQueue[bool], results: Si
             _busy_threads.discard(thread)
         results.put(result)
         del result
+
+
+class Prefetcher(Iterator[T]):
+    """Iterator whose items are computed ahead in a daemon thread.
+
+    Args:
+        items: the items.
+        depth: maximum number of items that wait to be taken.
+        check: called while waiting for an item; may raise.
+    """
+
+    def __init__(self, items: Iterator[T], depth: int, check: Callable[[], None]):
+        self._check = check
+        self._results: SimpleQueue[tuple[Any, bool, BaseException | None]] = SimpleQueue()
+        self._free = threading.Semaphore(depth)
+        self._is_stopped = False
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run, items), name="prefetch", daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> T:
+        item: T
+        item, is_end, error = _wait_for_result(self._results, self._check)
+        if is_end:
+            self._results.put((None, True, error))  # for further calls
+            raise error or StopIteration
+        self._free.release()
+        return item
+
+    def stop(self) -> None:
+        """Stop computing items after the one in progress."""
+        self._is_stopped = True
+        self._free.release()
+
+    def close(self) -> None:
+        """Stop, and wait for the item in progress; `check` may end the waiting."""
+        self.stop()
+        while self._thread.is_alive():
+            self._check()
+            self._thread.join(POLL_INTERVAL_S)
+
+    def _run(self, items: Iterator[T]) -> None:
+        error: BaseException | None = None
+        try:
+            while self._free.acquire() and not self._is_stopped:
+                self._results.put((next(items), False, None))
+        except StopIteration:
+            pass
+        except BaseException as raised:
+            error = raised
+        self._results.put((None, True, error))
