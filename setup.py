@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent
 
 EXTRAS = {
     "scenarios": ["scikit-learn"],
+    "array_record": ["array_record"],
     "parquet": ["pyarrow>=16"],
     "jax": ["jax"],
     "litert": ["ai-edge-litert"],
@@ -104,6 +105,7 @@ setup(
         **EXTRAS,
         "dev": [
             *EXTRAS["scenarios"],
+            *EXTRAS["array_record"],
             *EXTRAS["jax"],
             *EXTRAS["litert"],
             *EXTRAS["onnx"],

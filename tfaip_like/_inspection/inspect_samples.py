@@ -76,7 +76,9 @@ def _collect_stages(batches: DataLoader, count: int) -> list[Stage]:
     if batches.stream is not None:
         return _collect_stream_stages(batches.stream, count)
     assert batches.order is not None
-    rows: list[Row] = [(row[0], row[1], row[2]) for row in batches.order.rows_of_pass(0)[:count].tolist()]
+    rows: list[Row] = [
+        (row[0], row[1], row[2]) for row in batches.order.rows_at(0, min(count, len(batches.order))).tolist()
+    ]
     current: list[Sample | None] = [samples.read_source(index) for _, index, _ in rows]
     stages: list[Stage] = [("as read", current)]
     for number, processor in enumerate(samples.processors):

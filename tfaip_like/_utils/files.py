@@ -62,18 +62,18 @@ TEMPORARY_SUFFIX = ".tmp"
 
 def atomic_write_text(path: Path, text: str) -> None:
     """Replace a file atomically: write a staging file, sync it to disk, rename it."""
-    with _atomic_file(path) as file:
+    with atomic_file(path) as file:
         file.write(encode_text(text))
 
 
 def atomic_copy(source: Path, path: Path) -> None:
     """Replace a file by a copy of another one, atomically."""
-    with source.open("rb") as content, _atomic_file(path) as file:
+    with source.open("rb") as content, atomic_file(path) as file:
         shutil.copyfileobj(content, file)
 
 
 @contextmanager
-def _atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a staging file, which replaces `path` after the block."""
     check_write_guards(path)
     with _add_filename_to_errors(path), _open_staging_file(path) as (file, staging):

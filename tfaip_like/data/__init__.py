@@ -26,16 +26,23 @@ from tfaip_like.data._sources.tables.table_format import TableFormat
 from tfaip_like.data._writers import JsonLines, Npz, Writer
 
 if TYPE_CHECKING:
+    from tfaip_like.data._sources.shards.array_records import ArrayRecordSource
+    from tfaip_like.data._sources.shards.parquet import ParquetSource
+    from tfaip_like.data._sources.shards.webdataset import WebDatasetSource
     from tfaip_like.data._sources.tables.categories import find_categories
+    from tfaip_like.data._sources.tables.columns import IsMissing
     from tfaip_like.data._sources.tables.files import column_names
-    from tfaip_like.data._sources.tables.source import IsMissing, TableSource
+    from tfaip_like.data._sources.tables.source import TableSource
     from tfaip_like.data._standalone import process_samples
 else:
     __getattr__ = import_on_use(
         __name__,
         {
-            "IsMissing": "tfaip_like.data._sources.tables.source",
+            "ArrayRecordSource": "tfaip_like.data._sources.shards.array_records",
+            "IsMissing": "tfaip_like.data._sources.tables.columns",
+            "ParquetSource": "tfaip_like.data._sources.shards.parquet",
             "TableSource": "tfaip_like.data._sources.tables.source",
+            "WebDatasetSource": "tfaip_like.data._sources.shards.webdataset",
             "column_names": "tfaip_like.data._sources.tables.files",
             "find_categories": "tfaip_like.data._sources.tables.categories",
             "process_samples": "tfaip_like.data._standalone",
@@ -44,6 +51,7 @@ else:
 
 __all__ = [
     "AddClassName",
+    "ArrayRecordSource",
     "ArraySource",
     "ArraySpec",
     "Arrays",
@@ -62,6 +70,7 @@ __all__ = [
     "Mode",
     "Normal",
     "Npz",
+    "ParquetSource",
     "Pipeline",
     "PredictLoaderSettings",
     "Processor",
@@ -77,6 +86,7 @@ __all__ = [
     "Uniform",
     "ValLoaderSettings",
     "ValueFilter",
+    "WebDatasetSource",
     "Writer",
     "class_folders",
     "column_names",

@@ -74,8 +74,8 @@ class LoaderSettings(BaseLoaderSettings):
     """Shuffle the samples, in a different order for each pass that is determined by the random seed."""
 
     shuffle_buffer: int | None = None
-    """Size of the shuffle buffer in samples, for iterable-only sources and after a StreamProcessor; by default 1,000,
-    or as many as fit into 256 MB. All other data are shuffled completely."""
+    """Size of the shuffle buffer in samples, for shards, iterable-only sources and after a StreamProcessor; by default
+    64 blocks of shards or 1,000 samples, or as many as fit into 256 MB. All other data are shuffled completely."""
 
     cache: Annotated[Literal["none", "memory", "disk"], AffectsTrainingSamples(False)] = "none"
     """Cache of the output of the deterministic processors: in shared memory, or in a temporary file."""

@@ -11,8 +11,8 @@ from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.json_files import decode_lines, parse_json_line, read_lines
 from tfaip_like.data import IsMissing, Source, TableFormat, TableSource, find_files
 from tfaip_like.data._sample import Sample, Spec
+from tfaip_like.data._sources.tables.columns import Columns, ColumnSelection
 from tfaip_like.data._sources.tables.files import TEXT_SUFFIXES, column_names
-from tfaip_like.data._sources.tables.source import Columns, ColumnSelection
 
 STDIN = "-"
 JSON_LINES_SUFFIXES = (".jsonl", ".json", STDIN)

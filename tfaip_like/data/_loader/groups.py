@@ -337,9 +337,8 @@ def iter_groups(
         first: number of the first group.
     """
     if order is not None:
-        draw = order.rows_of_pass(data_pass)
-        for number, begin in enumerate(range(first * size, len(draw), size), first):
-            rows = [(int(row[0]), int(row[1]), int(row[2])) for row in draw[begin : begin + size]]
+        for number, draw in enumerate(order.iter_pass(data_pass, size, first), first):
+            rows = [(int(row[0]), int(row[1]), int(row[2])) for row in draw]
             yield SampleGroup(0, data_pass, (number,), rows)
         return
     items = _iter_timed(samples.source, samples)

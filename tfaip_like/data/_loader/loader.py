@@ -132,7 +132,7 @@ class DataLoader:
     def num_batches(self) -> int | None:
         """Number of batches of one pass without dropped samples; None if unknown."""
         if self.batch_sampler is not None:
-            return sum(1 for _ in self.batch_sampler.iter_pass())
+            return self.batch_sampler.batches_per_pass
         return None if self.pass_counts is None else self.pass_counts.batches
 
     @property

@@ -23,6 +23,7 @@ from tfaip_like.data._loader.sampler import (
 from tfaip_like.data._loader.selection import Selection, select_samples
 from tfaip_like.data._loader.stream_cache import cache_stream, count_deterministic_stages, has_stream_processor
 from tfaip_like.data._loader.streams import Stream
+from tfaip_like.data._loader.windows import BlockSource, WindowSampler, blocks_per_window
 from tfaip_like.data._resampling import class_weights_from_counts
 from tfaip_like.data._settings import DEFAULT_NUM_BUCKETS, LoaderSettings
 from tfaip_like.data._workers.background import call_in_thread
@@ -82,7 +83,7 @@ class Preparation:
             self._open_stream(settings, has_index, counts and has_index)
         else:
             self._select(settings)
-            if settings.shuffle_buffer is not None:
+            if settings.shuffle_buffer is not None and not isinstance(self.samples.source, BlockSource):
                 logger.warning(
                     "--%s.shuffle_buffer ignored: the source is random-access, so --%s.shuffle shuffles all samples",
                     group,
@@ -142,12 +143,38 @@ class Preparation:
             self.samples.class_weights = class_weights_from_counts(self.pass_counts.classes)
 
     def _select_samples(self, settings: LoaderSettings) -> Selection:
+        self._reject_unordered_reading(settings)
         chosen = select_samples(self.samples, settings, self.group, self._check)
         self.bad += chosen.bad
         self.samples.indices = chosen.indices
         self.samples.loss_weights = chosen.loss_weights
-        self.order = Sampler(chosen.indices, self.samples.seed, settings.shuffle, chosen.sampling_weights)
+        self.order = self._make_sampler(chosen, settings)
         return chosen
+
+    def _make_sampler(self, chosen: Selection, settings: LoaderSettings) -> Sampler:
+        source, seed = self.samples.source, self.samples.seed
+        if not settings.shuffle or not isinstance(source, BlockSource):
+            return Sampler(chosen.indices, seed, settings.shuffle, chosen.sampling_weights)
+        num_blocks = blocks_per_window(source, settings.shuffle_buffer, self.group)
+        return WindowSampler(chosen.indices, seed, source.block_ends, num_blocks)
+
+    def _reject_unordered_reading(self, settings: LoaderSettings) -> None:
+        """Raise `UsageError` for settings that draw samples from a whole source, although reading is fast in blocks."""
+        if not isinstance(self.samples.source, BlockSource):
+            return
+        flags = {
+            "resample": settings.resample is not None,
+            "balance sample": settings.balance == "sample",
+            "buckets": settings.buckets > 0,
+            "bucket_boundaries": bool(settings.bucket_boundaries),
+            "max_batch_length": settings.max_batch_length is not None,
+        }
+        for flag, is_set in flags.items():
+            if is_set:
+                raise UsageError(
+                    f"--{self.group}.{flag}: {type(self.samples.source).__name__} reads its samples in blocks, which "
+                    "excludes sampling weights, and length buckets unless a StreamProcessor is used"
+                )
 
     def _make_batch_sampler(self, chosen: Selection) -> BatchSampler:
         assert self.order is not None
@@ -186,7 +213,9 @@ class Preparation:
 def _source_settings(settings: LoaderSettings) -> LoaderSettings:
     """Return the settings that apply to source samples, if samples are processed in groups.
 
-    Length buckets and class weights of the loss apply to processed samples.
+    Length buckets, the shuffle buffer and class weights of the loss apply to processed samples.
     """
     balance: Literal["none", "sample"] = "sample" if settings.balance == "sample" else "none"
-    return replace(settings, balance=balance, buckets=0, bucket_boundaries=[], max_batch_length=None)
+    return replace(
+        settings, balance=balance, buckets=0, bucket_boundaries=[], max_batch_length=None, shuffle_buffer=None
+    )

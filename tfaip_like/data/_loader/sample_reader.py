@@ -24,6 +24,7 @@ from tfaip_like.data._loader.sampler import INDEX, SampleRows
 from tfaip_like.data._processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data._sample import Mode, Sample, as_read_only, to_sample
 from tfaip_like.data._sources.arrays import ArraySource
+from tfaip_like.data._sources.indexed import IndexRange, Indices
 
 MODE_NAMES = {Mode.TRAIN: "training", Mode.EVALUATE: "validation", Mode.PREDICT: "prediction"}
 SUBSTITUTE_REPEAT_OFFSET = 2**32
@@ -62,7 +63,7 @@ class SampleReader:
         self.is_stream = any(isinstance(processor, StreamProcessor) for processor in self.processors)
         self.is_array_backed = isinstance(source, ArraySource) and not self.processors
         """Batches can be sliced from arrays, without Python code per sample."""
-        self.indices = np.arange(len(source)) if hasattr(source, "__len__") else np.zeros(0, np.int64)
+        self.indices: Indices = IndexRange(len(source) if hasattr(source, "__len__") else 0)
         """Indices of the selected samples in the source."""
         self.loss_weights: npt.NDArray[np.float32] | None = None
         """Loss weight by sample index; None for 1."""
@@ -267,7 +268,7 @@ class SampleReader:
             for name, spec in specs.items():
                 if name in arrays and arrays[name].dtype.kind == "f":
                     rows, error = spec.find_unrepresentable_floats(arrays[name])
-                    selected = np.intersect1d(np.array(rows, np.int64), self.indices)
+                    selected = np.intersect1d(np.array(rows, np.int64), np.asarray(self.indices))
                     if len(selected):
                         raise UsageError(f"{self.describe_sample(int(selected[0]))}: {name!r} {error}")
 
@@ -297,8 +298,8 @@ class SampleReader:
         others = [other for other in dict.fromkeys(draw[:, INDEX].tolist()) if other != index]
         random = np.random.default_rng((data_pass, index, repeat))
         random.shuffle(others)
-        position = int(np.searchsorted(self.indices, index))
-        neighbors = np.take(self.indices, np.arange(position + 1, position + 1 + MAX_SUBSTITUTES), mode="wrap").tolist()
+        following = int(self.indices.searchsorted(index)) + 1 + np.arange(MAX_SUBSTITUTES)
+        neighbors = self.indices[following % len(self.indices)].tolist()
         for tried, other in enumerate([*others, *neighbors][:MAX_SUBSTITUTES]):
             row = (data_pass, other, SUBSTITUTE_REPEAT_OFFSET + (repeat << 8) + tried)
             if (sample := self._try_make(row, bad)) is not None:

@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.data._sources.indexed import Indices
+
 SampleRows: TypeAlias = npt.NDArray[np.int64]
 
 PASS, INDEX, REPEAT = range(3)
@@ -23,6 +25,9 @@ MIN_SAMPLES_AHEAD = 100_000
 
 class BatchSampler(Protocol):
     """Interface of batch samplers."""
+
+    batches_per_pass: int
+    """Number of batches of one pass."""
 
     def draw(self, number: int) -> SampleRows:
         """Return the rows of a batch of the infinite training stream, shape (batch, 3)."""
@@ -49,7 +54,7 @@ class PassOrder(NamedTuple):
 class Sampler:
     """Sampler that determines the order of the samples in each pass.
 
-    Besides the indices, a pass of shuffled samples takes 4 bytes per sample. The order of the next pass is drawn in
+    A pass of shuffled samples takes 4 bytes per sample. The order of the next pass is drawn in
     the background while one is in use: for 10 million samples it takes half a second.
 
     Args:
@@ -59,7 +64,7 @@ class Sampler:
         weights: sampling probability of each sample, shape (N,); None to use each sample once per pass.
     """
 
-    def __init__(self, indices: npt.NDArray[np.int64], seed: int, shuffle: bool, weights: npt.ArrayLike | None = None):
+    def __init__(self, indices: Indices, seed: int, shuffle: bool, weights: npt.ArrayLike | None = None):
         self.indices = indices
         self.seed = seed
         self.shuffle = shuffle
@@ -76,6 +81,11 @@ class Sampler:
     def rows_of_pass(self, data_pass: int) -> SampleRows:
         """Return the draw of one pass."""
         return self._rows(data_pass, 0, len(self))
+
+    def iter_pass(self, data_pass: int, size: int, first: int = 0) -> Iterator[SampleRows]:
+        """Yield the draw of one pass in parts of `size` rows, from part number `first` on; the last may be smaller."""
+        for begin in range(first * size, len(self), size):
+            yield self._rows(data_pass, begin, min(begin + size, len(self)))
 
     def rows_at(self, position: int, count: int) -> SampleRows:
         """Return `count` rows, starting at a position of the infinite sequence of passes."""
@@ -163,6 +173,7 @@ class FixedSizeBatchSampler:
     def __init__(self, order: Sampler, batch_size: int):
         self.order = order
         self.batch_size = batch_size
+        self.batches_per_pass = -(-len(order) // batch_size)
 
     def draw(self, number: int) -> SampleRows:
         return self.order.rows_at(number * self.batch_size, self.batch_size)
@@ -171,8 +182,7 @@ class FixedSizeBatchSampler:
         return list(self.order.rows_at(first * self.batch_size, count * self.batch_size).reshape(count, -1, 3))
 
     def iter_pass(self) -> Iterator[SampleRows]:
-        rows = self.order.rows_of_pass(0)
-        return (rows[begin : begin + self.batch_size] for begin in range(0, len(rows), self.batch_size))
+        return self.order.iter_pass(0, self.batch_size)
 
     def num_batches(self, samples: int) -> int:
         return max(1, samples // self.batch_size)
@@ -230,7 +240,7 @@ class BucketBatchSampler:
 
     def _make_batches(self, data_pass: int) -> list[SampleRows]:
         rows = self.order.rows_of_pass(data_pass)
-        lengths = self.lengths[np.searchsorted(self.order.indices, rows[:, INDEX])]
+        lengths = self.lengths[self.order.indices.searchsorted(rows[:, INDEX])]
         members = bucket_by_length(lengths, self.boundaries, self.batch_size, self.max_batch_length)
         batches = [rows[positions] for positions in members]
         if not self.order.shuffle:

@@ -29,11 +29,10 @@ from tfaip_like.data._sample import Sample
 from tfaip_like.data._settings import LoaderSettings
 from tfaip_like.data._sources.arrays import ArraySource
 from tfaip_like.data._sources.cached import CachedStreamSource
+from tfaip_like.data._sources.indexed import IndexRange, Indices
 from tfaip_like.data._workers.parallel_map import map_in_chunks
 
 logger = logging.getLogger(__name__)
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Selection:
     """Sampling probability of each selected sample, shape (N,); None for uniform sampling."""
     loss_weights: npt.NDArray[np.float32] | None = None
     """Loss weight of each sample of the source; None for 1."""
-    lengths: Indices | None = None
+    lengths: npt.NDArray[np.int64] | None = None
     """Length of each selected sample, for length buckets."""
     bad: Sequence[BadSample] = ()
     """Samples that failed, and are not selected."""
@@ -60,7 +59,7 @@ class _ScanResult:
     """Index of the filter that removes each sample; -1 for none, the number of filters for bad samples."""
     classes: Sequence[Hashable]
     values: FloatArray
-    lengths: Indices
+    lengths: npt.NDArray[np.int64]
     bad: Sequence[BadSample] = ()
 
 
@@ -73,7 +72,7 @@ class SampleScan:
         self.progress = samples.progress
         self.seconds = samples.seconds
 
-    def __call__(self, indices: Indices) -> _ScanResult:
+    def __call__(self, indices: npt.NDArray[np.int64]) -> _ScanResult:
         self.samples.progress, self.samples.seconds = self.progress, self.seconds
         count = len(indices)
         scan = _ScanResult(np.full(count, -1), [None] * count, np.zeros(count), np.zeros(count, np.int64))
@@ -91,7 +90,7 @@ class SampleScan:
                 bad.append(BadSample(index, where, f"{type(error).__name__}: {error}"))
         return replace(scan, bad=bad)
 
-    def describe_progress(self, progress: Indices) -> str:
+    def describe_progress(self, progress: npt.NDArray[np.int64]) -> str:
         """Describe the sample that is being scanned."""
         return self.samples.describe_progress(progress)
 
@@ -135,13 +134,14 @@ def select_samples(samples: SampleReader, settings: LoaderSettings, group: str, 
     Raises:
         UsageError: if no sample is left, or settings contradict the sampling weights of the source.
     """
-    indices = np.arange(min(len(samples.source), settings.limit or sys.maxsize), dtype=np.int64)
+    all_indices = IndexRange(min(len(samples.source), settings.limit or sys.maxsize))
     weights: FloatArray | None = getattr(samples.source, "sampling_weights", None)
     if weights is not None and (settings.has_buckets or settings.resample is not None):
         other = "length buckets" if settings.has_buckets else "resample"
         raise UsageError(f"--{group}: sources with sampling weights (list_ratios) cannot be combined with {other}")
     if not (settings.filter or settings.balance != "none" or settings.resample or settings.has_buckets):
-        return Selection(indices, None if weights is None else _subset_probabilities(weights, indices, group))
+        return Selection(all_indices, None if weights is None else _subset_probabilities(weights, all_indices, group))
+    indices = all_indices[:]
     if isinstance(samples.source, ArraySource) and not settings.has_buckets:
         scan = _scan_arrays(samples.source, samples.data, settings, indices)
     else:
@@ -182,13 +182,15 @@ def select_samples(samples: SampleReader, settings: LoaderSettings, group: str, 
 
 def _subset_probabilities(weights: FloatArray, indices: Indices, group: str) -> FloatArray:
     """Return the sampling probabilities of some samples."""
-    part = weights[indices]
+    part = weights[np.asarray(indices)]
     if not part.sum() > 0:
         raise UsageError(f"--{group}: all remaining samples have sampling weight 0 (list_ratios)")
     return normalize_weights(part)
 
 
-def _scan_arrays(source: ArraySource, data: Data, settings: LoaderSettings, indices: Indices) -> _ScanResult:
+def _scan_arrays(
+    source: ArraySource, data: Data, settings: LoaderSettings, indices: npt.NDArray[np.int64]
+) -> _ScanResult:
     """Scan all rows of arrays with NumPy."""
     removed = np.full(len(indices), -1)
     for number, condition in enumerate(settings.filter):

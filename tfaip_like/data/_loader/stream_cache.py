@@ -26,6 +26,7 @@ from tfaip_like.data._processors import StreamProcessor
 from tfaip_like.data._resampling import FloatArray
 from tfaip_like.data._settings import LoaderSettings
 from tfaip_like.data._sources.cached import CachedStreamSource
+from tfaip_like.data._sources.indexed import Indices
 from tfaip_like.data._workers.background import call_in_thread
 from tfaip_like.data._workers.parallel_map import map_tasks
 from tfaip_like.data._workers.shared_memory import SharedFile
@@ -185,13 +186,11 @@ def _iter_results(stream: Stream, work: GroupBuilder, check: Callable[[], None])
                 yield finished
 
 
-def _share_weights(
-    weights: FloatArray | None, indices: npt.NDArray[np.int64], origins: npt.NDArray[np.int64]
-) -> FloatArray | None:
+def _share_weights(weights: FloatArray | None, indices: Indices, origins: npt.NDArray[np.int64]) -> FloatArray | None:
     """Divide the weight of each source sample among the samples that were made from it."""
     if weights is None:
         return None
-    positions = np.searchsorted(indices, origins)
+    positions = indices.searchsorted(origins)
     counts = np.bincount(positions, minlength=len(indices))
     shares: FloatArray = weights[positions] / counts[positions]
     return shares

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -50,12 +51,24 @@ def read_image(file: str | Path, color: Color = "L", size: tuple[int, int] | Non
             integers).
     """
     with _open_image(file) as image:
-        picture = _convert_color(_apply_orientation(image), color)
-        if size is not None:
-            from PIL.Image import Resampling
+        return _to_pixels(image, color, size)
 
-            picture = picture.resize(size[::-1], Resampling.LANCZOS)
-        return np.asarray(picture)
+
+def decode_image(data: bytes, color: Color, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image file in memory; see `read_image`, except that errors are those of Pillow."""
+    from PIL import Image
+
+    with Image.open(BytesIO(data)) as image:
+        return _to_pixels(image, color, size)
+
+
+def _to_pixels(image: Image, color: Color, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+    picture = _convert_color(_apply_orientation(image), color)
+    if size is not None:
+        from PIL.Image import Resampling
+
+        picture = picture.resize(size[::-1], Resampling.LANCZOS)
+    return np.asarray(picture)
 
 
 def image_size(file: str | Path) -> tuple[int, int]:
@@ -178,6 +191,12 @@ def _images_by_class(folder: Path) -> dict[str, list[str]]:
     return {name: files for name, files in images.items() if files}
 
 
+def check_color(color: str) -> None:
+    """Raise `UsageError` for an unknown color mode."""
+    if color not in CHANNELS:
+        raise UsageError(f"unknown color mode {color!r}; expected one of {truncate_list(list(CHANNELS))}")
+
+
 class ImageFiles(IndexedSequence[Sample]):
     """Data source of image files, with input `image` and meta `file`.
 
@@ -196,8 +215,7 @@ class ImageFiles(IndexedSequence[Sample]):
     """
 
     def __init__(self, files: Iterable[str | Path], color: Color = "RGB", size: tuple[int, int] | None = None):
-        if color not in CHANNELS:
-            raise UsageError(f"unknown color mode {color!r}; expected one of {truncate_list(list(CHANNELS))}")
+        check_color(color)
         self.files = PackedStrings(map(str, files))
         self.color: Color = color
         self.size = size

@@ -1,11 +1,11 @@
-"""Base class of random-access sequences, and a compact sequence of strings."""
+"""Base class of random-access sequences, and compact sequences of strings and indices."""
 
 from __future__ import annotations
 
 import abc
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -53,3 +53,39 @@ class PackedStrings(IndexedSequence[str]):
     def at(self, index: int) -> str:
         """Return the string at an index."""
         return self._data[self._ends[index] : self._ends[index + 1]].tobytes().decode("utf-8", "surrogateescape")
+
+
+class IndexRange:
+    """Indices from 0 to a count, read like an array but without its memory: 8 bytes times 10^9 samples and processes.
+
+    Args:
+        count: number of indices.
+    """
+
+    def __init__(self, count: int):
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, positions: int) -> int: ...
+
+    @overload
+    def __getitem__(self, positions: slice | npt.NDArray[Any]) -> npt.NDArray[np.int64]: ...
+
+    def __getitem__(self, positions: int | slice | npt.NDArray[Any]) -> int | npt.NDArray[np.int64]:
+        if isinstance(positions, slice):
+            return np.arange(*positions.indices(self._count), dtype=np.int64)
+        return np.asarray(positions, np.int64) if isinstance(positions, np.ndarray) else positions
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.arange(self._count, dtype=dtype or np.int64)
+
+    def searchsorted(self, values: Any) -> Any:
+        """Return the positions of indices, like `numpy.ndarray.searchsorted`."""
+        return np.clip(values, 0, self._count)
+
+
+Indices: TypeAlias = "npt.NDArray[np.int64] | IndexRange"
+"""Ascending indices of samples in a source."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tfaip_like._utils.operating_system import IS_POSIX, num_usable_cpus
 from tfaip_like._utils.progress_bar import sample_progress_bar
+from tfaip_like.data._sources.indexed import Indices
 from tfaip_like.data._workers.background import call_in_thread, iterate_in_thread
 from tfaip_like.data._workers.pool import NotPicklableError, WorkerPool
 from tfaip_like.data._workers.process import WorkerFunction
@@ -24,17 +25,17 @@ MAX_AUTO_WORKERS = 4
 """Upper limit of the automatic choice; num_processes may exceed it."""
 CHUNK_SIZE = 256
 
-Indices = npt.NDArray[np.int64]
+IndexChunk = npt.NDArray[np.int64]
 
 
 def map_in_chunks(
     work: WorkerFunction, indices: Indices, settings: LoaderSettings, title: str, check: Callable[[], None]
-) -> Iterator[tuple[Indices, Any]]:
+) -> Iterator[tuple[IndexChunk, Any]]:
     """Yield chunks of the indices, in order, each with the result of `work`.
 
     Args:
         work: function of a chunk of indices.
-        indices: positions in the source, shape (N,).
+        indices: positions in the source.
         settings: number of workers and their timeout.
         title: title of the progress bar.
         check: called while waiting; raises to stop.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,8 @@ from tfaip_like.data._sources.tables.table_format import TableFormat
 TEXT_SUFFIXES = (".csv", ".tsv")
 """File name extensions of text tables."""
 CHUNK_BYTES = 2**26
+DECODED_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "BYTE_ARRAY": 64}
+"""Size of a decoded value of a Parquet type, at least; a text is a Python object."""
 
 
 class Table(Protocol):
@@ -103,6 +105,28 @@ class ParquetTable:
         size = CHUNK_BYTES * max(1, metadata.num_rows) // max(1, num_bytes)
         for batch in self._file.iter_batches(min(max(size, 1), 2**16), columns=columns):
             yield RowBatch({name: self._cells(name, batch) for name in columns})
+
+    def row_groups(self, columns: Sequence[str]) -> tuple[list[int], int]:
+        """Return the number of rows of each row group, and about the decoded size of columns in bytes."""
+        metadata = self._file.metadata
+        paths = [metadata.schema.column(position).path for position in range(metadata.num_columns)]
+        prefixes = tuple(f"{name}." for name in columns)
+        positions = [i for i, path in enumerate(paths) if f"{path}.".startswith(prefixes)]
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        chunks = (group.column(position) for group in groups for position in positions)
+        # Encoded values may be much smaller than decoded ones.
+        num_bytes = sum(
+            max(chunk.total_uncompressed_size, chunk.num_values * DECODED_BYTES.get(chunk.physical_type, 0))
+            for chunk in chunks
+        )
+        return [group.num_rows for group in groups], num_bytes
+
+    def read_row_group(self, number: int, columns: Sequence[str]) -> Mapping[str, Cells]:
+        """Return the cells of columns in a row group that is not empty."""
+        rows, *more = self._file.read_row_group(number, columns=columns).combine_chunks().to_batches()
+        if more:
+            raise UsageError(f"{self.path}: row group {number + 1} is too large; write smaller row groups")
+        return {name: self._cells(name, rows) for name in columns}
 
     def _cells(self, name: str, batch: Any) -> Cells:
         try:

@@ -7,50 +7,26 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
-from typing import Any, Self, TypeAlias
-
-import numpy as np
+from typing import Self
 
 from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
 from tfaip_like._utils.temp_dirs import process_temp_dir
 from tfaip_like.data._sources.row_locations import LocatedArraySource, RowLocations
-from tfaip_like.data._sources.tables.categories import encode_categories
-from tfaip_like.data._sources.tables.cells import (
-    Array,
-    CellError,
-    Cells,
-    ColumnError,
-    cast_exactly,
-    check_storable,
-    common_dtype,
-    describe_dtype,
+from tfaip_like.data._sources.tables.cells import Array, CellError, Cells, ColumnError
+from tfaip_like.data._sources.tables.columns import (
+    Columns,
+    ColumnSelection,
+    build_array,
+    describe_columns,
+    selected_columns,
+    validate_format,
 )
 from tfaip_like.data._sources.tables.files import check_columns, is_text_table, open_table
 from tfaip_like.data._sources.tables.stored import StoredColumn
 from tfaip_like.data._sources.tables.table_format import TableFormat
-from tfaip_like.params._tree import validate_params
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class IsMissing:
-    """Selection of the missing-value mask of columns instead of their values.
-
-    Example:
-        >>> inputs = {"x": ["width", "height"], "is_missing": IsMissing(["width", "height"])}
-    """
-
-    columns: str | Sequence[str]
-    """One column, or several that are stacked to a vector."""
-
-
-ColumnSelection: TypeAlias = str | Sequence[str] | IsMissing
-Columns: TypeAlias = Mapping[str, ColumnSelection]
-"""Array name -> its column, or several columns that are stacked to a vector."""
 
 
 class TableSource(LocatedArraySource):
@@ -75,6 +51,7 @@ class TableSource(LocatedArraySource):
             column.
 
     Example:
+        >>> from tfaip_like.data import IsMissing
         >>> _ = Path("insects.csv").write_text("width,height,color,species\n2.5,,red,ant\n3,1,blue,bee\n")
         >>> source = TableSource(
         ...     [Path("insects.csv")],
@@ -99,11 +76,11 @@ class TableSource(LocatedArraySource):
             raise UsageError("TableSource: files is empty")
         columns = {f"inputs-{name}": which for name, which in inputs.items()}
         columns |= {f"targets-{name}": which for name, which in (targets or {}).items()}
-        if not columns or not all(map(_column_names, columns.values())):
+        if not columns or not all(map(selected_columns, columns.values())):
             raise UsageError("TableSource: every input and target needs at least one column")
         temp_dir = Path(tempfile.mkdtemp(dir=process_temp_dir()))
         self._remove = weakref.finalize(self, shutil.rmtree, str(temp_dir), True)
-        with _TableCopier(files, columns, _validate_format(table_format or TableFormat()), temp_dir) as copier:
+        with _TableCopier(files, columns, validate_format(table_format or TableFormat()), temp_dir) as copier:
             arrays = copier.arrays()
             locations = copier.locations()
         logger.info(
@@ -154,7 +131,7 @@ class _TableCopier:
 
     def _copy(self, file: Path) -> None:
         """Append the rows of one file."""
-        columns = list(dict.fromkeys(name for which in self._columns.values() for name in _column_names(which)))
+        columns = list(dict.fromkeys(name for which in self._columns.values() for name in selected_columns(which)))
         with open_table(file, self._format) as table:
             check_columns(file, table, columns)
             if file is self._files[0] and (unknown := self._format.described_columns() - set(table.names)):
@@ -168,79 +145,10 @@ class _TableCopier:
 
     def _append(self, file: Path, column: StoredColumn, cells: Mapping[str, Cells], which: ColumnSelection) -> None:
         try:
-            column.append(_build_array(cells, which, self._format))
+            column.append(build_array(cells, which, self._format))
         except CellError as error:
             # The value that does not fit may be in an earlier row, whose index is global.
             place = self.locations()(error.index if error.is_global_index else self._count + error.index)
-            raise UsageError(f"{place}, {_describe_columns(error, which)}: {error.reason}") from None
+            raise UsageError(f"{place}, {describe_columns(error, which)}: {error.reason}") from None
         except ColumnError as error:
-            raise UsageError(f"{file}, {_describe_columns(error, which)}: {error}") from None
-
-
-def _validate_format(table_format: TableFormat) -> TableFormat:
-    try:
-        return validate_params(table_format)
-    except UsageError as error:
-        raise UsageError(f"TableFormat.{str(error).removeprefix('--')}") from None
-
-
-def _column_names(which: ColumnSelection) -> list[str]:
-    if isinstance(which, IsMissing):
-        which = which.columns
-    return [which] if isinstance(which, str) else list(which)
-
-
-def _describe_columns(error: CellError | ColumnError, which: ColumnSelection) -> str:
-    return (
-        f"column {truncate_list([repr(name) for name in ([error.column] if error.column else _column_names(which))])}"
-    )
-
-
-def _build_array(batch: Mapping[str, Cells], which: ColumnSelection, table_format: TableFormat) -> Array:
-    """Return the rows of one array for a batch of rows."""
-    if isinstance(which, IsMissing):
-        missing = [batch[name].missing_mask() for name in _column_names(which)]
-        return missing[0] if isinstance(which.columns, str) else np.stack(missing, axis=1)
-    arrays = [_decode_column(batch[name], name, table_format) for name in _column_names(which)]
-    if isinstance(which, str):
-        return arrays[0]
-    for name, array in zip(which, arrays, strict=True):
-        if common_dtype(arrays[0].dtype, array.dtype) is None or array.shape != arrays[0].shape:
-            raise ColumnError(
-                f"contains {describe_dtype(array.dtype)} of shape {array.shape[1:]}, but column {which[0]!r} of the "
-                f"same array contains {describe_dtype(arrays[0].dtype)} of shape {arrays[0].shape[1:]}",
-                name,
-            )
-    dtype = reduce(_promote_dtypes, (array.dtype for array in arrays))
-    return np.stack([_cast_column(array, dtype, name) for name, array in zip(which, arrays, strict=True)], axis=1)
-
-
-def _promote_dtypes(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any]:
-    common = common_dtype(one, two)
-    assert common is not None
-    return common
-
-
-def _cast_column(values: Array, dtype: np.dtype[Any], column: str) -> Array:
-    try:
-        return cast_exactly(values, dtype)
-    except CellError as error:
-        raise CellError(error.index, error.reason, column) from None
-
-
-def _decode_column(cells: Cells, column: str, table_format: TableFormat) -> Array:
-    """Return the values of one column after encoding categories and replacing missing values."""
-    default: int | float | bool | str | None = table_format.missing.get(column)
-    categories = table_format.categories.get(column)
-    try:
-        check_storable(cells.values)
-        if categories is not None:
-            cells = encode_categories(cells, categories)
-            default = categories.index(default) if isinstance(default, str) else default
-            if default is None:
-                cells.require_no_missing()
-        return cells.fill_missing(default)
-    except CellError as error:
-        raise CellError(error.index, error.reason, column) from None
-    except ColumnError as error:
-        raise ColumnError(str(error), column) from None
+            raise UsageError(f"{file}, {describe_columns(error, which)}: {error}") from None

@@ -1,0 +1,1 @@
+"""Data sources of shards, read in place: WebDataset, Parquet and ArrayRecord files."""
