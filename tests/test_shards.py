@@ -121,6 +121,12 @@ class Shards(Data):
         return open_shards(self.folder, self.kind) if mode is Mode.TRAIN else None
 
 
+class Integers(Shards):
+    """Shards with integers as targets."""
+
+    targets = {"y": Spec((), "int32")}
+
+
 def open_loader(data: Data, seed: int = 1, **settings: Any) -> DataLoader:
     settings = {"batch_size": 4, "num_processes": 0, **settings}
     return open_training(data, data.source(Mode.TRAIN), TrainLoaderSettings(**settings), None, seed)
@@ -391,6 +397,31 @@ def test_columns_of_parquet_shards_are_converted_like_those_of_tables(tmp_path: 
     for one, other in zip(source, table, strict=True):
         for name in selection:
             np.testing.assert_array_equal(one.inputs[name], other.inputs[name])
+
+
+@given(indices=st.lists(st.integers(0, 149), min_size=1, max_size=30))
+def test_rows_of_parquet_shards_read_together_are_those_read_alone(
+    indices: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "together"
+    if not folder.exists():
+        folder.mkdir()
+        for shard in range(NUM_SHARDS):
+            write_shard(folder, "parquet", shard)
+    source = open_shards(folder, "parquet")
+    assert isinstance(source, ParquetSource)
+    inputs, targets = source.rows(np.array(indices))
+    np.testing.assert_array_equal(inputs["x"], [source[index].inputs["x"] for index in indices])
+    np.testing.assert_array_equal(targets["y"], [source[index].targets["y"] for index in indices])
+
+
+def test_a_missing_integer_in_a_parquet_shard_is_named(tmp_path: Path) -> None:
+    columns = {"a": [1.0] * 9, "b": [2.0] * 9, "y": [1] * 7 + [None, 2]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "0.parquet", row_group_size=3)
+    data = Integers(folder=tmp_path, kind="parquet", on_bad_sample="skip")
+    (bad,) = {bad.place: bad for bad in open_loader(data, batch_size=9).batch(0).bad}.values()
+    assert "row 8" in bad.place
+    assert "'y' has missing values" in bad.reason
 
 
 def test_a_parquet_value_that_cannot_be_converted_is_named(tmp_path: Path) -> None:

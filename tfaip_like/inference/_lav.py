@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
-from tfaip_like.data._loader.sample_reader import apply_postprocessors
+from tfaip_like.data._loader.postprocessing import apply_postprocessors
 from tfaip_like.data._sample import Arrays, Sample
 from tfaip_like.evaluation._evaluation import (
     EvaluationResult,

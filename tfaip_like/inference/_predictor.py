@@ -15,7 +15,8 @@ from tfaip_like.data import ArraySource, LoaderSettings, Pipeline, PredictLoader
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch, collate, validate_sample
 from tfaip_like.data._loader.loader import DataLoader, no_check
-from tfaip_like.data._loader.sample_reader import SampleReader, apply_postprocessors
+from tfaip_like.data._loader.postprocessing import apply_postprocessors
+from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._sample import Arrays, Mode, Sample
 from tfaip_like.data._settings import BaseLoaderSettings
 from tfaip_like.evaluation._evaluation import locate_sample_errors

@@ -20,7 +20,7 @@ from tfaip_like._utils.interruption import InterruptFlag
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
-from tfaip_like.data._loader.sample_reader import apply_postprocessors
+from tfaip_like.data._loader.postprocessing import apply_postprocessors
 from tfaip_like.data._sample import Arrays, Sample
 from tfaip_like.evaluation._bad_values import find_bad_value, first_non_finite_row
 from tfaip_like.evaluation._evaluation import (

@@ -7,7 +7,7 @@ depend on the process or the order in which samples are processed.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,12 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._data import Data
 from tfaip_like.data._loader.batching import BadSample, Batch, add_sample_note, collate, validate_sample
 from tfaip_like.data._loader.cache import SampleCache
-from tfaip_like.data._loader.dropped_samples import DroppedSample, DropReport
+from tfaip_like.data._loader.dropped_samples import DroppedSample
 from tfaip_like.data._loader.randomness import PerSampleRng
 from tfaip_like.data._loader.sampler import INDEX, SampleRows
 from tfaip_like.data._processors import DropSample, Processor, StreamProcessor
-from tfaip_like.data._sample import Mode, Sample, as_read_only, to_sample
-from tfaip_like.data._sources.arrays import ArraySource
+from tfaip_like.data._sample import Arrays, Mode, Sample, as_read_only, to_sample
+from tfaip_like.data._sources.arrays import ArraySource, RowSource
 from tfaip_like.data._sources.indexed import IndexRange, Indices
 
 MODE_NAMES = {Mode.TRAIN: "training", Mode.EVALUATE: "validation", Mode.PREDICT: "prediction"}
@@ -165,6 +165,8 @@ class SampleReader:
         """
         if self.is_array_backed:
             return self._slice_arrays(draw)
+        if (batch := self._read_rows(draw)) is not None:
+            return batch
         bad: list[BadSample] = []
         rows: list[Row] = []
         samples = []
@@ -348,16 +350,36 @@ class SampleReader:
     def _slice_arrays(self, draw: SampleRows) -> Batch:
         assert isinstance(self.source, ArraySource)
         begin = time.perf_counter()
+        batch = self._to_batch(draw, *self.source.rows(draw[:, INDEX]))
+        self.seconds[-1] += time.perf_counter() - begin
+        return batch
+
+    def _read_rows(self, draw: SampleRows) -> Batch | None:
+        """Return the batch of the rows of a `RowSource`; None if the samples have to be read one by one."""
+        if not isinstance(self.source, RowSource) or self.processors or self.cache is not None:
+            return None
+        begin = time.perf_counter()
+        self.progress[:] = (*draw[0], 0, self.progress[4] + 1)
+        try:
+            inputs, targets = self.source.rows(draw[:, INDEX])
+        except Exception:  # reading one by one finds the sample
+            return None
+        for arrays, specs in ((inputs, self.inputs), (targets, self.targets)):
+            for name, spec in specs.items():
+                array = arrays.get(name)
+                if array is None or array.shape[1:] != spec.shape or spec.dtype_validation_error(array):
+                    return None
+        self.seconds[0] += time.perf_counter() - begin
+        return self._to_batch(draw, inputs, targets)
+
+    def _to_batch(self, draw: SampleRows, inputs: Arrays, targets: Arrays) -> Batch:
         indices = draw[:, INDEX]
-        inputs, targets = self.source.rows(indices)
-        batch = Batch(
+        return Batch(
             {name: inputs[name].astype(spec.dtype, copy=False) for name, spec in self.inputs.items()},
             {name: targets[name].astype(spec.dtype, copy=False) for name, spec in self.targets.items()},
             None if self.loss_weights is None else self.loss_weights[indices],
             indices=indices.tolist(),
         )
-        self.seconds[-1] += time.perf_counter() - begin
-        return batch
 
 
 def _take_rows(array: npt.NDArray[Any], indices: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
@@ -367,35 +389,3 @@ def _take_rows(array: npt.NDArray[Any], indices: npt.NDArray[np.int64], out: npt
         np.take(array, indices, axis=0, out=out, mode="clip")
     else:
         out[...] = array[indices]
-
-
-def apply_postprocessors(
-    samples: SampleReader, predicted: Iterable[tuple[int, Sample]], report: DropReport | None = None
-) -> Iterator[Sample]:
-    """Yield predicted samples after the post-processors of their data, without dropped ones.
-
-    Args:
-        samples: reader of the samples.
-        predicted: pairs of the index in the source and the predicted sample.
-        report: records dropped samples; None to ignore them.
-    """
-    processors = samples.data.validate_processors("post_pipeline", samples.mode)
-    for number, (index, sample) in enumerate(predicted):
-        result: Sample | None = sample
-        for stage, processor in enumerate(processors):
-            assert result is not None
-            reason = ""
-            try:
-                result = processor.process(result, samples.random.generator_for((0, number, 0), stage))
-            except DropSample as drop:
-                result, reason = None, str(drop)
-            processor.validate_result(result)
-            if result is None:
-                if report is not None:
-                    report.record(
-                        [DroppedSample(index, type(processor).__name__, reason, samples.is_stream)],
-                        samples.describe_sample,
-                    )
-                break
-        if result is not None:
-            yield result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
@@ -11,6 +12,14 @@ import numpy.typing as npt
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import with_article
 from tfaip_like.data._sample import Arrays, Sample, to_unmasked_array
+
+
+class RowSource(abc.ABC):
+    """Base class of sources that read many samples faster than one by one."""
+
+    @abc.abstractmethod
+    def rows(self, indices: Any) -> tuple[Arrays, Arrays]:
+        """Return inputs and targets of some rows; `indices` is an array."""
 
 
 class ArraySource(Sequence[Sample]):

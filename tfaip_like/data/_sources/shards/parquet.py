@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._sample import Arrays, Sample
+from tfaip_like.data._sources.arrays import RowSource
 from tfaip_like.data._sources.shards.source import FileStamp, ShardedSource, find_shards, stamp_of
-from tfaip_like.data._sources.tables.cells import CellError, ColumnError
+from tfaip_like.data._sources.tables.cells import CellError, Cells, ColumnError
 from tfaip_like.data._sources.tables.columns import (
     Columns,
     build_array,
@@ -32,7 +36,21 @@ class _Footer(NamedTuple):
     """Size of the selected columns, decompressed."""
 
 
-class ParquetSource(ShardedSource):
+class _Column(NamedTuple):
+    values: npt.NDArray[Any]
+    had_integers: bool
+    """Missing values have made floats of integers."""
+
+    def row(self, row: int) -> Any:
+        """Return a row, whose dtype does not depend on the other rows of the row group."""
+        value = self.values[row]
+        return value.astype(np.int64) if self.had_integers and not np.isnan(value).any() else value
+
+
+_Columns: TypeAlias = Mapping[str, _Column]
+
+
+class ParquetSource(ShardedSource, RowSource):
     """Data source of the rows of Parquet files that are larger than memory and disk space for a copy.
 
     Row groups are read when one of their rows is needed, and decoded ones are buffered in the memory of each process.
@@ -81,14 +99,31 @@ class ParquetSource(ShardedSource):
         """Return the sample at an index."""
         block = int(self.block_ends.searchsorted(index, side="right"))
         row = index - (int(self.block_ends[block - 1]) if block else 0)
-        inputs, targets = self._cached_row_groups(block)
-        return Sample(
-            {name: array[row] for name, array in inputs.items()}, {name: array[row] for name, array in targets.items()}
+        inputs, targets = (
+            {name: column.row(row) for name, column in columns.items()} for columns in self._cached_row_groups(block)
         )
+        return Sample(inputs, targets)
+
+    def rows(self, indices: npt.NDArray[np.int64]) -> tuple[Arrays, Arrays]:
+        """Return inputs and targets of some rows."""
+        blocks = self.block_ends.searchsorted(indices, side="right")
+        order = np.argsort(blocks, kind="stable")
+        numbers, begins = np.unique(blocks[order], return_index=True)
+        parts = []
+        for number, positions in zip(numbers.tolist(), np.split(order, begins[1:]), strict=True):
+            rows = indices[positions] - (self.block_ends[number - 1] if number else 0)
+            groups = self._cached_row_groups(number)
+            parts.append([{name: column.values[rows] for name, column in columns.items()} for columns in groups])
+        restore = np.argsort(order)
+        inputs, targets = (
+            {name: np.concatenate([part[group][name] for part in parts])[restore] for name in columns}
+            for group, columns in enumerate((self.inputs, self.targets))
+        )
+        return inputs, targets
 
     @cached_property
-    def _cached_row_groups(self) -> Callable[[int], tuple[Arrays, Arrays]]:
-        """Return a function that returns the arrays of a row group, buffered."""
+    def _cached_row_groups(self) -> Callable[[int], tuple[_Columns, _Columns]]:
+        """Return a function that returns the inputs and targets of a row group, buffered."""
         assert self.max_window_bytes is not None
         group_bytes = self.sample_bytes * len(self) / len(self.block_ends)
         # One more than a window: a batch may span two windows.
@@ -102,7 +137,7 @@ class ParquetSource(ShardedSource):
             check_columns(Path(file), table, self.columns)
             return _Footer(stamp, *table.row_groups(self.columns))
 
-    def _read_row_group(self, block: int) -> tuple[Arrays, Arrays]:
+    def _read_row_group(self, block: int) -> tuple[_Columns, _Columns]:
         first = int(self.block_ends[block - 1]) if block else 0
         number, row = self.locate(first)
         file = self.check_unchanged(number)
@@ -110,14 +145,16 @@ class ParquetSource(ShardedSource):
         with open_table(Path(file), self.table_format) as table:
             assert isinstance(table, ParquetTable)
             cells = table.read_row_group(block - first_of_shard, self.columns)
-        return self._build_arrays(self.inputs, cells, first), self._build_arrays(self.targets, cells, first)
+        return self._build_columns(self.inputs, cells, first), self._build_columns(self.targets, cells, first)
 
-    def _build_arrays(self, columns: Columns, cells: Mapping[str, Any], first: int) -> Arrays:
+    def _build_columns(self, columns: Columns, cells: Mapping[str, Cells], first: int) -> _Columns:
         """Return the arrays of the row group that begins at an index."""
         arrays = {}
         for name, which in columns.items():
             try:
-                arrays[name] = build_array(cells, which, self.table_format)
+                values = build_array(cells, which, self.table_format)
+                is_integer = all(cells[column].values.dtype.kind in "iu" for column in selected_columns(which))
+                arrays[name] = _Column(values, is_integer and values.dtype.kind == "f")
             except CellError as error:
                 place = self.describe(first + error.index)
                 raise UsageError(f"{place}, {describe_columns(error, which)}: {error.reason}") from None
