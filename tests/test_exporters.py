@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run, slow
+from conftest import REPOSITORY, Run, slow
 from small import Line, small
 
 from tfaip_like import Tensors, UsageError, keras, load_predictor, train
@@ -76,6 +77,35 @@ def test_other_formats_predict_the_same(exporter: Exporter, tmp_path: Path, capl
         for output, expected in load_predictor(tmp_path / "run" / export).outputs({"x": X}).items():
             np.testing.assert_allclose(answers[output], expected, rtol=1e-4, atol=1e-5)
     assert "differs" not in caplog.text
+
+
+FORMATS = """
+from test_exporters import RUN, X, Sign, load_predictor, np, small, train
+from tfaip_like.exporters import ONNX, LiteRT
+from pathlib import Path
+
+trainer = {"epochs": 1, "jit_compile": None}
+train(small(Path("run"), model=Sign(), trainer=trainer, exporters=[ONNX(opset=17), LiteRT()]))
+for export in ("best", "export"):
+    for exporter, predict in RUN.items():
+        answers = predict(Path("run", export, exporter.filename))
+        for output, expected in load_predictor(Path("run", export)).outputs({"x": X}).items():
+            np.testing.assert_allclose(answers[output], expected, rtol=1e-4, atol=1e-5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_formats_are_written_on_other_backends(backend: str, run: Run, tmp_path: Path) -> None:
+    for package in (backend, *ONNX.required_packages, *LiteRT.required_packages):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    environment = {"PYTHONPATH": f"{Path(__file__).parent}:{REPOSITORY}", "KERAS_BACKEND": backend}
+    done = run(sys.executable, "-c", FORMATS, cwd=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert "cannot" not in done.stderr
+    assert "differs" not in done.stderr
 
 
 @pytest.mark.parametrize("scale", [slow(1.0), 1.01])

@@ -14,7 +14,7 @@ from small import Line, Small
 from tfaip_like import Model, Tensors, keras
 from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.layout import SERVE, WITH_LOGITS
-from tfaip_like._export.saved_model_process import write_missing_saved_models
+from tfaip_like._export.missing_saved_models import write_missing_saved_models
 from tfaip_like._export.saved_models import SavedModelWriter, has_saved_models
 from tfaip_like._export.writing import write_export
 from tfaip_like.modeling._context import TrainingPosition, context, use_position
@@ -150,5 +150,5 @@ def test_a_network_that_keras_cannot_load_is_built_by_the_code_of_its_scenario(t
     expected = load_export(export)({"x": x})["sum"]
     shutil.rmtree(export / SERVE)
     assert not has_saved_models(export)
-    write_missing_saved_models(export)
+    write_missing_saved_models([export])
     assert np.array_equal(load_export(export)({"x": x})["sum"], expected)

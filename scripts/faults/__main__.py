@@ -36,9 +36,14 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=2, help="runs at a time (default: 2)")
     parser.add_argument("--stride", type=int, default=1, help="hit every n-th file operation only (default: 1)")
     parser.add_argument("--cells", default="", help="run only these cells of the signals: 10-19,42")
+    backends = ("tensorflow", "jax", "torch")
+    parser.add_argument(
+        "--backend", choices=backends, default="tensorflow", help="of the signals (default: %(default)s)"
+    )
     parser.add_argument("--folder", type=Path, help="where runs are kept (default: a temporary folder)")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = options.backend
     folder = options.folder or Path(tempfile.mkdtemp(prefix="faults-"))
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +67,7 @@ def main() -> None:
 
 def run_signals(folder: Path, options: argparse.Namespace, warm: Sequence[ForkServer]) -> tuple[str, int]:
     """Return the table of counts and the number of faults."""
-    cells = signals.slice_of_cells() if options.slice else signals.all_cells()
+    cells = signals.slice_of_cells() if options.slice else signals.cells_of_backend(options.backend)
     if options.cells:
         cells = [cell for cell in cells if cell.number in parse_ranges(options.cells)]
     verdicts = signals.Campaign(folder, warm).run(cells)

@@ -198,9 +198,11 @@ def server_main() -> None:
     from importlib.metadata import entry_points
 
     scripts = {script.name: script.value.split(":") for script in entry_points(group="console_scripts")}
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     for module in (
+        "tfaip_like",  # imports the packages of the backend in the order that they require
         "keras",
-        "tensorflow",
+        *([backend] if backend != "jax" else []),  # the threads of JAX do not survive a fork
         "tfaip_like._training.training",
         "scripts.faults.scenarios",
         "scripts.faults.layers",

@@ -89,6 +89,8 @@ class Cell:
     def reference(self) -> Reference:
         """Return what is the same for all runs that must end alike."""
         is_compiled = (self.pipeline, self.network) in XLA_COMBINATIONS and self.phase != "step"
+        if (backend := os.environ.get("KERAS_BACKEND", "tensorflow")) != "tensorflow":
+            is_compiled = backend == "jax"
         return Reference(self.pipeline, self.network, is_compiled, self.phase == "within")
 
     @property
@@ -173,6 +175,19 @@ def all_cells() -> list[Cell]:
         Cell(number, *(factor[at] for factor, at in zip(factors, place, strict=True)))
         for number, place in enumerate(third)
     ]
+
+
+def cells_of_backend(backend: str) -> list[Cell]:
+    """Return the cells of the campaign on a backend.
+
+    On another one than TensorFlow, these are half of those of two networks, with BatchNormalization and averages, and
+    with dropout; on PyTorch without those of the export, which a separate process writes.
+    """
+    cells = all_cells()
+    if backend == "tensorflow":
+        return cells
+    chosen = [cell for cell in cells if cell.network in ("BatchNorm", "Recurrent")][::2]
+    return [cell for cell in chosen if backend == "jax" or cell.phase != "export"]
 
 
 def slice_of_cells() -> list[Cell]:

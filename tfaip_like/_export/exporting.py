@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import keras
 import numpy as np
 
 from tfaip_like._export.layout import MODEL, RESERVED_NAMES, argument_names, read_versions
+from tfaip_like._export.missing_saved_models import load_exported_network
 from tfaip_like._export.saved_models import SavedModelWriter
+from tfaip_like._export.tensorflow_process import call_in_tensorflow_process
 from tfaip_like._user_code.code_errors import CodeError, innermost_user_frame
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.files import atomic_copy, atomic_directory, copy_directory
@@ -23,6 +26,7 @@ from tfaip_like.data._sample import Arrays
 from tfaip_like.exporters import ExportedNetwork, Exporter
 from tfaip_like.modeling._context import TrainingPosition, use_position
 from tfaip_like.modeling._network import make_predict_fn
+from tfaip_like.params import Params
 
 logger = logging.getLogger(__name__)
 
@@ -30,18 +34,16 @@ TOLERANCE = 1e-4
 
 
 def check_exporters(exporters: Sequence[Exporter]) -> None:
-    """Check that all exporters can run with the installed packages and the backend.
+    """Check that all exporters can run with the installed packages.
 
     Raises:
-        UsageError: If a package is missing, the backend is not TensorFlow, or two exporters write the same file.
+        UsageError: If a package is missing, or two exporters write the same file.
         CodeError: If an exporter has no valid name for its file.
     """
     names: set[str] = set()
     for number, exporter in enumerate(exporters):
         flag = f"--exporters.{number} {type(exporter).__name__}"
         require_packages(flag, exporter.required_packages, exporter.extra)
-        if keras.backend.backend() != "tensorflow":
-            raise UsageError(f"{flag}: requires the TensorFlow backend (--device.backend tensorflow)")
         name = _require_filename(exporter)
         if name in names:
             raise UsageError(f"{flag}: an exporter before it writes {name} as well; remove one of them")
@@ -59,18 +61,52 @@ def _require_filename(exporter: Exporter) -> str:
     )
 
 
-def run_exporters(export: Path, exporters: Sequence[Exporter], batch: Batch) -> None:
-    """Write an export's network in further formats, and compare their outputs for a batch.
+def run_exporters(exports: Sequence[Path], exporters: Sequence[Exporter], batch: Batch, scenario: Params) -> None:
+    """Write the networks of exports in further formats, and compare their outputs for a batch.
 
-    An exporter that fails is reported as a warning.
+    The libraries convert graphs of TensorFlow; other backends do so in a child process. An exporter that fails is
+    reported as a warning.
 
     Args:
-        export: Export directory.
+        exports: Export directories.
         exporters: Checked exporters.
         batch: Batch of real samples.
+        scenario: Scenario, whose module a child process imports.
     """
     if not exporters:
         return
+    inputs = Batch(batch.inputs, {})
+    if keras.backend.backend() == "tensorflow":
+        write_formats(exports, exporters, inputs, _load_file)
+        return
+    try:
+        call_in_tensorflow_process(scenario, write_formats, exports, exporters, inputs, load_exported_network)
+    except (UsageError, RuntimeError, pickle.PicklingError, AttributeError) as error:
+        logger.warning("cannot convert to other formats: %s", short_error_message(error))
+
+
+def write_formats(
+    exports: Sequence[Path], exporters: Sequence[Exporter], batch: Batch, load: Callable[[Path], keras.Model]
+) -> None:
+    """Write the networks of exports in further formats, on the TensorFlow backend; see `run_exporters`.
+
+    Args:
+        exports: Export directories.
+        exporters: Checked exporters.
+        batch: Batch of real samples.
+        load: Function that loads the network of an export.
+    """
+    for export in exports:
+        _write_formats(export, exporters, batch, load)
+
+
+def _load_file(export: Path) -> keras.Model:
+    return keras.saving.load_model(export / MODEL, compile=False)
+
+
+def _write_formats(
+    export: Path, exporters: Sequence[Exporter], batch: Batch, load: Callable[[Path], keras.Model]
+) -> None:
     if not (export / MODEL).exists():
         logger.warning("%s: cannot convert to other formats: Keras could not save %s", export, MODEL)
         return
@@ -78,7 +114,7 @@ def run_exporters(export: Path, exporters: Sequence[Exporter], batch: Batch) -> 
         saved_model = Path(folder, "serve")
         position = TrainingPosition(*read_versions(export).position)
         try:
-            network = keras.saving.load_model(export / MODEL, compile=False)
+            network = load(export)
             with use_position(lambda: position):
                 with _argmax_without_signed_zero():
                     SavedModelWriter(network).write(saved_model)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +13,10 @@ from tfaip_like._export.layout import ADDITIONAL, SERVE, argument_names
 from tfaip_like._export.logits import add_endpoints_with_logits
 from tfaip_like._export.safe_paths import tensorflow_safe_path
 from tfaip_like._keras_ext import range_checks
-from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.processes import run_child_process
-from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.modeling._context import TrainingPosition, current_position, use_position
 from tfaip_like.modeling._network import input_names
-from tfaip_like.params import Params
 
 logger = logging.getLogger(__name__)
-
-_CHILD = """
-import signal
-from tfaip_like._utils.interruption import HANDLED_SIGNALS
-from tfaip_like._utils.processes import exit_with_parent
-exit_with_parent()
-for signum in HANDLED_SIGNALS:  # Ctrl-C reaches this process too, but only its parent decides when to stop
-    signal.signal(signum, signal.SIG_IGN)
-from tfaip_like._export.saved_model_process import main
-main()
-"""
 
 _VARIABLES = "variables"
 """Directory of a SavedModel with the values of its variables, and the name of the files in it."""
@@ -161,35 +143,3 @@ def dirs_without_saved_model(export: Path) -> list[Path]:
     """Return the directories of the networks of an export that have no SavedModel yet."""
     additional = [folder for folder in sorted((export / ADDITIONAL).glob("*")) if folder.is_dir()]
     return [folder for folder in (export, *additional) if not (folder / SERVE).exists()]
-
-
-def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
-    """Write the missing SavedModels of exports, for backends on which Keras cannot write them.
-
-    One child process with TensorFlow writes all of them, because its start takes seconds.
-
-    Args:
-        exports: Export directories; those that do not exist are skipped.
-        scenario: Scenario, whose module the child process imports.
-
-    Raises:
-        UsageError: If TensorFlow cannot build or export a network.
-        RuntimeError: If the child process crashes.
-    """
-    incomplete = [export for export in exports if export.exists() and not has_saved_models(export)]
-    if not incomplete:
-        return
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": "tensorflow",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-    }
-    with temporary_directory() as temp_dir:
-        problem = Path(temp_dir, "problem.txt")
-        command = [sys.executable, "-c", _CHILD, str(problem), type(scenario).__module__, *map(str, incomplete)]
-        done = run_child_process(command, environment)
-        if problem.exists():
-            raise UsageError(problem.read_text(encoding="utf-8"))
-    if done.returncode:
-        raise RuntimeError(f"TensorFlow cannot export the network:\n{done.stderr[-2000:]}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from tfaip_like._export.layout import VERSIONS, read_versions
-from tfaip_like._export.saved_models import add_saved_models
+from tfaip_like._export.missing_saved_models import add_saved_models
 from tfaip_like._export.writing import ExportFiles, add_metrics
 from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum, finalize_averaged_weights
 from tfaip_like._keras_ext.paths import weight_paths

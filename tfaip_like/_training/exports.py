@@ -15,8 +15,9 @@ from tfaip_like._export.eager_network import EagerNetwork
 from tfaip_like._export.exported_model import ExportedModel, load_export
 from tfaip_like._export.exporting import run_exporters
 from tfaip_like._export.finite_inputs import find_finite_inputs
+from tfaip_like._export.missing_saved_models import add_saved_models
 from tfaip_like._export.pipeline import make_pipeline
-from tfaip_like._export.saved_models import add_saved_models, has_saved_models
+from tfaip_like._export.saved_models import has_saved_models
 from tfaip_like._export.verification import DIFFERENCE_COLUMN, check_export
 from tfaip_like._export.writing import ExportFiles, add_metrics
 from tfaip_like._keras_ext.extended_optimizer import use_averaged_weights
@@ -167,9 +168,8 @@ class ExportWriter:
                 add_saved_models([self.output_dir.best, staging_dir], self.scenario)
                 difference = check_export(staging_dir, self.networks.exported, self.example, log=self._once_logger.info)
             add_metrics(staging_dir, {**metrics, DIFFERENCE_COLUMN: difference})
-        for export in (self.output_dir.best, self.output_dir.export):
-            if export.exists():
-                run_exporters(export, self.exporters, self.example)
+        exports = [export for export in (self.output_dir.best, self.output_dir.export) if export.exists()]
+        run_exporters(exports, self.exporters, self.example, self.scenario)
 
     @cached_property
     def _finite_inputs(self) -> list[str]:

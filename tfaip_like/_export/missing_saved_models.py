@@ -1,56 +1,70 @@
-"""Child process with TensorFlow that writes SavedModels, see `saved_models.add_saved_models`."""
+"""SavedModels of exports of another backend, written on TensorFlow from the files of their networks."""
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
 from tfaip_like._export.eager_network import rebuild_networks
 from tfaip_like._export.layout import MODEL, SERVE, read_versions
-from tfaip_like._export.saved_models import SavedModelWriter, dirs_without_saved_model
+from tfaip_like._export.saved_models import SavedModelWriter, dirs_without_saved_model, has_saved_models
 from tfaip_like._export.scenario_loading import load_scenario
-from tfaip_like._user_code.code_errors import innermost_user_frame
-from tfaip_like._user_code.error_hints import describe_error
+from tfaip_like._export.tensorflow_process import SCRIPT_MODULE, call_in_tensorflow_process
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.modeling._context import TrainingPosition, use_position
 from tfaip_like.modeling._network import Networks
+from tfaip_like.params import Params
 
 
-def main() -> None:
-    """Write the SavedModels that the command line names: FILE_FOR_AN_ERROR MODULE EXPORT..."""
-    problem, module, *exports = sys.argv[1:]
-    is_script = module == "__main__"
-    keras.config.disable_traceback_filtering()  # otherwise Keras replaces exceptions of layers
-    try:
-        if not is_script:
-            importlib.import_module(module)  # registers its layers
-        for export in map(Path, exports):
-            write_missing_saved_models(export, is_script)
-    except Exception as error:  # of user code: anything
-        Path(problem).write_text(_describe(error), encoding="utf-8")
+def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
+    """Write the missing SavedModels of exports, for backends on which Keras cannot write them.
 
-
-def write_missing_saved_models(export: Path, is_script: bool = False) -> None:
-    """Write the SavedModel of each network of an export that has none.
+    One child process with TensorFlow writes all of them, because its start takes seconds.
 
     Args:
-        export: Export directory.
+        exports: Export directories; those that do not exist are skipped.
+        scenario: Scenario, whose module the child process imports.
+
+    Raises:
+        UsageError: If TensorFlow cannot build or export a network.
+        RuntimeError: If the child process crashes.
+    """
+    incomplete = [export for export in exports if export.exists() and not has_saved_models(export)]
+    if incomplete:
+        is_script = type(scenario).__module__ == SCRIPT_MODULE
+        call_in_tensorflow_process(scenario, write_missing_saved_models, incomplete, is_script)
+
+
+def write_missing_saved_models(exports: Sequence[Path], is_script: bool = False) -> None:
+    """Write the SavedModel of each network that has none.
+
+    Args:
+        exports: Export directories.
         is_script: Whether the scenario is defined in a script, which this process cannot import.
     """
+    for export in exports:
+        _write_missing(export, is_script)
+
+
+def _write_missing(export: Path, is_script: bool) -> None:
     position = TrainingPosition(*read_versions(export).position)
     with use_position(lambda: position):
         for folder in dirs_without_saved_model(export):
             staging_dir = folder / f".{SERVE}.new"
-            SavedModelWriter(_load_network(export, folder, is_script)).write(staging_dir)
+            SavedModelWriter(load_network(export, folder, is_script)).write(staging_dir)
             staging_dir.rename(folder / SERVE)
 
 
-def _load_network(export: Path, folder: Path, is_script: bool) -> keras.Model:
+def load_exported_network(export: Path) -> keras.Model:
+    """Load the network of an export, or build it with the scenario's code."""
+    return load_network(export, export, is_script=False)
+
+
+def load_network(export: Path, folder: Path, is_script: bool) -> keras.Model:
     """Load a network from its file, or build it with the scenario's code if Keras cannot load the file.
 
     Keras cannot load layers whose class is not registered, nor a Python lambda.
@@ -75,14 +89,4 @@ def _script_message(error: Exception) -> str:
     return (
         f"{subject} is defined in a script, which the process that writes the SavedModel cannot import; define the "
         "scenario and its layers in a module that the script imports"
-    )
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, UsageError):
-        return str(error)
-    frame = innermost_user_frame(error)
-    return (
-        f"{frame or 'the network'}\n{describe_error(error)}\nExports are TensorFlow SavedModels: use only keras.layers "
-        "and keras.ops in the network."
     )
