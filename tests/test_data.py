@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tfaip_like import ArraySource, Data, Mode, Processor, Sample, Spec, UsageError
 from tfaip_like.data import TrainLoaderSettings, ValLoaderSettings
-from tfaip_like.data._loader.batch_builder import stack_batches
+from tfaip_like.data._loader.batch_builder import BatchBuilder
 from tfaip_like.data._loader.batching import collate
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.loader_factory import open_training, open_validation
@@ -90,7 +90,9 @@ def test_a_batch_depends_only_on_its_number(step: int, count: int) -> None:
     batches = open_loader(Numbers(count=17), TrainLoaderSettings(batch_size=5), None, 3)
     later = open_loader(Numbers(count=17), TrainLoaderSettings(batch_size=5), None, 3)
     one_by_one = [later.batch(number).inputs["x"] for number in reversed(range(step, step + count))][::-1]
-    together = stack_batches([batches.batch(number) for number in range(step, step + count)])
+    assert batches.batch_sampler is not None
+    draws = [batches.batch_sampler.draw(number) for number in range(step, step + count)]
+    together = BatchBuilder(batches.samples, stacked=True)(draws)
     np.testing.assert_array_equal(together.inputs["x"], one_by_one)
 
 

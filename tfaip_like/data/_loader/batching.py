@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,8 @@ from tfaip_like.data._loader.dropped_samples import DroppedSample
 from tfaip_like.data._sample import Arrays, Sample, Spec, to_unmasked_array
 
 Specs = Mapping[str, Spec]
+Allocator = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
+"""Function that returns an array of a shape and a dtype, with undefined values, like `numpy.empty`."""
 
 SAMPLE_NOTE_PREFIX = "This was"
 """Prefix of the exception note that names the sample."""
@@ -112,51 +113,96 @@ class Batch:
         return sum(array.nbytes for array in (*self.inputs.values(), *self.targets.values()))
 
 
-def collate(samples: Sequence[Sample], inputs: Specs, targets: Specs) -> Batch:
+def allocate_stack(count: int, size: int, inputs: Specs, targets: Specs, allocate: Allocator) -> Batch:
+    """Return `count` batches of `size` samples without unknown axes, stacked, with undefined values."""
+
+    def make(specs: Specs) -> dict[str, npt.NDArray[Any]]:
+        return {name: allocate((count, size, *spec.static_shape), spec.numpy_dtype) for name, spec in specs.items()}
+
+    return Batch(make(inputs), make(targets))
+
+
+def collate(
+    samples: Sequence[Sample],
+    inputs: Specs,
+    targets: Specs,
+    allocate: Allocator = np.empty,
+    out: Batch | None = None,
+) -> Batch:
     """Collate samples to a batch; axes of unknown length are padded at their end.
 
     Args:
         samples: samples of the batch, at least one.
         inputs: specification of each input.
         targets: specification of each target.
+        allocate: allocates the arrays of the batch.
+        out: batch to overwrite, of samples without unknown axes; by default a new one.
 
     Raises:
         UsageError: if an array does not match its specification; names the array, not the sample.
     """
+
+    def make(kind: str, specs: Specs, outs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        arrays = {}
+        for name, spec in specs.items():
+            values = [_get_value(kind, name, sample) for sample in samples]
+            arrays[name] = _collate_values(f"{kind} {name!r}", spec, values, allocate, outs.get(name))
+        return arrays
+
     return Batch(
-        inputs={
-            name: _collate_arrays("input", name, spec, [sample.inputs for sample in samples])
-            for name, spec in inputs.items()
-        },
-        targets={
-            name: _collate_arrays("target", name, spec, [_with_meta(sample) for sample in samples])
-            for name, spec in targets.items()
-        },
+        make("input", inputs, {} if out is None else out.inputs),
+        make("target", targets, {} if out is None else out.targets),
         meta=[sample.meta for sample in samples],
     )
 
 
-def _with_meta(sample: Sample) -> Mapping[str, Any]:
-    """Return the targets of a sample, supplemented by its meta; see `get_target`."""
-    return ChainMap(dict(sample.targets), dict(sample.meta)) if sample.meta else sample.targets
+def _get_value(kind: str, name: str, sample: Sample) -> Any:
+    """Return an input, or a target or else the entry of the meta; see `get_target`."""
+    values = sample.inputs if kind == "input" else sample.targets
+    if name not in values:
+        supplement = sample.meta if kind == "target" else {}
+        if name in supplement:
+            return supplement[name]
+        have = ", ".join(dict.fromkeys([*values, *supplement])) or "none"
+        raise UsageError(f"{kind} {name!r} is missing (available: {have})")
+    return values[name]
 
 
-def _collate_arrays(kind: str, name: str, spec: Spec, named: Sequence[Mapping[str, Any]]) -> npt.NDArray[Any]:
-    arrays = []
-    for values in named:
-        if name not in values:
-            have = ", ".join(values) or "none"
-            raise UsageError(f"{kind} {name!r} is missing (available: {have})")
-        if error := spec.validation_error(values[name]):
-            raise UsageError(f"{kind} {name!r} {error}")
-        arrays.append(to_unmasked_array(values[name]))
+def _collate_values(
+    what: str, spec: Spec, values: list[Any], allocate: Allocator, out: npt.NDArray[Any] | None
+) -> npt.NDArray[Any]:
+    dtype, scalar, shape = spec.numpy_dtype, spec.numpy_dtype.type, spec.shape
+    arrays = values
+    # Arrays that are just what the specification says, as most are, need no further check or conversion.
+    if not all((type(v) is np.ndarray or type(v) is scalar) and v.dtype == dtype and v.shape == shape for v in values):
+        arrays = [_validate_value(what, spec, value) for value in values]
     if spec.is_static:
-        return np.stack(arrays).astype(spec.dtype, copy=False)
-    shape = np.max([array.shape for array in arrays], axis=0)
-    padded = np.full((len(arrays), *shape), spec.padding, dtype=spec.dtype)
-    for row, array in zip(padded, arrays, strict=True):
+        out = allocate((len(arrays), *spec.static_shape), dtype) if out is None else out
+        _fill(out, arrays)
+        return out
+    longest: list[int] = np.max([array.shape for array in arrays], axis=0).tolist()
+    out = allocate((len(arrays), *longest), dtype)
+    out[...] = spec.padding
+    for row, array in zip(out, arrays, strict=True):
         row[tuple(slice(length) for length in array.shape)] = array
-    return padded
+    return out
+
+
+def _validate_value(what: str, spec: Spec, value: Any) -> npt.NDArray[Any]:
+    if error := spec.validation_error(value):
+        raise UsageError(f"{what} {error}")
+    return to_unmasked_array(value)
+
+
+def _fill(out: npt.NDArray[Any], arrays: list[npt.NDArray[Any]]) -> None:
+    if any(array.dtype != out.dtype for array in arrays):
+        # Different dtypes are promoted before they are converted.
+        arrays = list(np.stack(arrays).astype(out.dtype, copy=False))
+    if out.ndim == 1:
+        out[:] = arrays
+    else:
+        for row, array in zip(out, arrays, strict=True):
+            row[...] = array
 
 
 def validate_sample(sample: Sample, where: str, inputs: Specs, targets: Specs) -> None:

@@ -173,7 +173,7 @@ class GroupBuilder:
 
     def _iter_inputs(self, group: SampleGroup) -> Iterator[tuple[Row, Sample]]:
         for position, row in enumerate(group.rows):
-            self.progress[:] = (*row, 0, self.progress[4] + 1)
+            self.samples.mark_begin(row)
             items = group.samples
 
             def read() -> Sample | None:

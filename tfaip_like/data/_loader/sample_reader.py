@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._data import Data
-from tfaip_like.data._loader.batching import BadSample, Batch, add_sample_note, collate, validate_sample
+from tfaip_like.data._loader.batching import Allocator, BadSample, Batch, add_sample_note, collate, validate_sample
 from tfaip_like.data._loader.cache import SampleCache
 from tfaip_like.data._loader.dropped_samples import DroppedSample
 from tfaip_like.data._loader.randomness import PerSampleRng
@@ -75,6 +75,8 @@ class SampleReader:
         self.stages = ["reading", *(type(processor).__name__ for processor in self.processors), "batching"]
         self.seconds = np.zeros(len(self.stages))
         self.progress = np.zeros(PROGRESS_SIZE, np.int64)
+        self.allocate: Allocator = np.empty
+        """Allocates the arrays of batches; in a data worker, in the memory that they are transferred in."""
         self.seed = seed
         self.random = PerSampleRng(seed)
 
@@ -118,7 +120,7 @@ class SampleReader:
     def sample(self, index: int, data_pass: int = 0, repeat: int = 0) -> Sample | None:
         """Return the processed sample; None if a processor drops it."""
         row = (data_pass, index, repeat)
-        self.progress[:] = (*row, 0, self.progress[4] + 1)
+        self.mark_begin(row)
         try:
             sample = self.read(index)
             first = self.cache.stages if self.cache is not None else 0
@@ -131,13 +133,21 @@ class SampleReader:
             add_sample_note(error, self.describe_sample(index))
             raise
 
+    def mark_begin(self, row: Row) -> None:
+        """Set the progress marker to the beginning of a row."""
+        progress = self.progress  # setting items takes half the time of setting a slice
+        progress[0], progress[1], progress[2] = row
+        progress[3] = 0
+        progress[4] += 1
+
     def apply_processors(self, sample: Sample, row: Row, first: int = 0, end: int | None = None) -> Sample | None:
         """Apply the processors `first` up to `end` to a sample; return None if one drops it."""
-        if not self.processors[first:end]:
+        processors = self.processors[first:end]
+        if not processors:
             return sample
         now = time.perf_counter()
         sample = as_read_only(sample)
-        for stage, processor in enumerate(self.processors[first:end], first + 1):
+        for stage, processor in enumerate(processors, first + 1):
             self.progress[3] = stage
             reason = ""
             try:
@@ -154,11 +164,15 @@ class SampleReader:
             sample = result
         return sample
 
-    def batch(self, draw: SampleRows) -> Batch:
+    def batch(self, draw: SampleRows, out: Batch | None = None) -> Batch:
         """Return the batch of the rows of a draw, shape (batch, 3).
 
         In training, another sample replaces a dropped or bad one; in other modes the batch is smaller and may be
         empty.
+
+        Args:
+            draw: rows of the samples.
+            out: batch to overwrite; by default a new one.
 
         Raises:
             UsageError: if a sample does not match its specification; names its index.
@@ -170,14 +184,14 @@ class SampleReader:
         bad: list[BadSample] = []
         rows: list[Row] = []
         samples = []
-        for row in draw.tolist():
-            sample = self._try_make(tuple(row), bad)
+        for row in map(tuple, draw.tolist()):
+            sample = self._try_make(row, bad)
             if sample is None and self.mode is Mode.TRAIN:
-                row, sample = self._make_substitute(draw, tuple(row), bad)
+                row, sample = self._make_substitute(draw, row, bad)
             if sample is not None:
-                rows.append(tuple(row))
+                rows.append(row)
                 samples.append(sample)
-        return self.collate_batch(samples, rows, bad, self.pop_dropped())
+        return self.collate_batch(samples, rows, bad, self.pop_dropped(), out)
 
     def pop_dropped(self) -> list[DroppedSample]:
         """Return and clear the list of dropped samples."""
@@ -190,6 +204,7 @@ class SampleReader:
         rows: Sequence[Row],
         bad: Sequence[BadSample] = (),
         dropped: Sequence[DroppedSample] = (),
+        out: Batch | None = None,
     ) -> Batch:
         """Collate samples to a batch.
 
@@ -198,6 +213,7 @@ class SampleReader:
             rows: row of each sample.
             bad: bad samples to report with the batch.
             dropped: dropped samples to report with the batch.
+            out: batch to overwrite; by default a new one.
 
         Raises:
             CodeError: if a sample does not match its specification.
@@ -207,7 +223,7 @@ class SampleReader:
         if not samples:
             return Batch({name: np.zeros(0) for name in self.inputs}, {}, bad=bad, dropped=dropped)
         try:
-            batch = collate(samples, self.inputs, self.targets)
+            batch = collate(samples, self.inputs, self.targets, self.allocate, out)
         except UsageError:
             for (_, index, _), sample in zip(rows, samples, strict=True):
                 self.check(sample, index)

@@ -1,13 +1,13 @@
-"""Variant of `input_pipeline.py` for tfaip_like: a source of indices, and a processor that makes samples."""
+"""Side of `loaders.py` for tfaip_like: a source of indices, and a processor that makes samples."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from input_pipeline import make
+from loaders import make
 
 from tfaip_like import Data, Mode, Processor, Sample, Spec
 from tfaip_like.data import TrainLoaderSettings
@@ -41,22 +41,29 @@ class Indices(Sequence[Sample]):
 class GeneratedData(Data):
     """Data of the benchmark."""
 
+    task: str
+    """Name of the task."""
+
     count: int
     """Number of samples."""
 
-    inputs = {"x": Spec((32, 32))}
     targets = {"y": Spec((), "int32")}
+
+    @property
+    def inputs(self) -> Mapping[str, Spec]:
+        x, _ = make(self.task, 0)
+        return {"x": Spec(x.shape, x.dtype.name)}
 
     def source(self, mode: Mode) -> Sequence[Sample]:
         return Indices(self.count)
 
 
-def batches(task: str, samples: int, batch: int, processes: int) -> Iterator[tuple[Any, Any]]:
+def batches(task: str, batch: int, samples: int, workers: int) -> Iterator[tuple[Any, Any]]:
     """Yield all batches of a task."""
-    data = GeneratedData(count=samples, processors=[Make(task=task)])
-    settings = TrainLoaderSettings(batch_size=batch, num_processes=processes, shuffle=False)
-    opened = open_training(data, data.source(Mode.TRAIN), settings, None, seed=0)
-    for stack in opened.iter_training(0, opened.steps_per_epoch):
+    data = GeneratedData(task=task, count=samples, processors=[Make(task=task)])
+    settings = TrainLoaderSettings(batch_size=batch, num_processes=workers, shuffle=False)
+    loader = open_training(data, data.source(Mode.TRAIN), settings, None, seed=0)
+    for stack in loader.iter_training(0, loader.steps_per_epoch):
         for made in stack.unstack():
             yield made.inputs["x"], made.targets["y"]
-    opened.close()
+    loader.close()
