@@ -25,6 +25,7 @@ from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader, LoaderClosedError
 from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.data._workers.pool import WorkerError
+from tfaip_like.data._workers.shared_memory import SharedFile, pack, unpack_views
 
 TESTS = Path(__file__).parent
 
@@ -410,3 +411,30 @@ def test_bad_samples_that_are_found_while_looking_or_caching_are_listed() -> Non
         assert [bad.index for bad in batches.bad] == [3]
         seen = {int(y) for batch in batches.iter_pass() for y in batch.targets["y"]}
         assert seen == set(range(50)) - {3, 4}
+
+
+def test_results_that_are_kept_are_not_overwritten() -> None:
+    loader = open_loader(Counted(), 2)
+    kept = list(loader.iter_pass())
+    loader.close()
+    alone = open_loader(Counted(), 0)
+    for batch, expected in zip(kept, alone.iter_pass(), strict=True):
+        np.testing.assert_array_equal(batch.inputs["x"], expected.inputs["x"])
+
+
+def test_arrays_allocated_in_shared_memory_are_transferred_without_a_copy() -> None:
+    memory, released = SharedFile.in_memory(), list[bool]()
+    memory.start_over()
+    array = memory.allocate((2, 3), np.dtype("float32"))
+    array[...] = 1
+    pack({"allocated": array, "other": np.arange(3), "empty": np.zeros(0)}, memory)
+    array[...] = 2
+    made = unpack_views(memory, on_release=lambda: released.append(True))
+    np.testing.assert_array_equal(made["allocated"], np.full((2, 3), 2))
+    np.testing.assert_array_equal(made["other"], np.arange(3))
+    assert made["empty"].shape == (0,)
+    view = made["allocated"][0]
+    del made
+    assert not released
+    del view
+    assert released

@@ -22,8 +22,8 @@ them, the consumer only adds them up. The sides:
 Each run is a separate process that ends after some seconds, the sides in turn, in the opposite order every other round.
 Before that each side runs once for a few samples, not counted, so that byte code and file cache are warm; a side that
 fails there (because it is not installed, for instance) is left out, with a note. The first samples of each run must be
-exactly those of the loop. Shown are medians of the samples per second, relative to the loop (more is faster): counted
-from the start of the process, with imports and the start of the workers, and counted from the first batch.
+exactly those of the loop. Shown are medians of the samples per second, relative to the loop (more is faster): from the
+start of the process, with imports and the start of the workers, and in the second half of the run, without them.
 
     python scripts/benchmarks/loaders.py [--seconds S] [--rounds N] [--sides ...] [--tasks ...] [--batches ...]
 """
@@ -215,22 +215,23 @@ class Run(NamedTuple):
     total: float
     """Samples per second since the start of the process."""
     stream: float
-    """Samples per second since the first batch."""
+    """Samples per second in the second half of the run."""
 
 
 def run(side: str, task: str, batch: int, samples: int, seconds: float, start: float) -> Run:
     """Run a side in this process, until some seconds after the `start` of the process."""
-    count, checksum, first = 0, 0.0, 0.0
+    count, checksum, middle, count_before = 0, 0.0, 0.0, 0
     for x, y in SIDES[side](task, batch, samples):
         total = float(x.sum(dtype="float64") + y.sum(dtype="float64"))
         if count < NUM_CHECKED_SAMPLES:
             checksum += total
         count += len(y)
         last = time.time()
-        first = first or last
-        if last - start > seconds and count >= NUM_CHECKED_SAMPLES:
+        if not middle and last - start >= seconds / 2 and count >= NUM_CHECKED_SAMPLES:
+            middle, count_before = last, count
+        elif middle and last - start >= seconds:
             break
-    return Run(checksum, count / (last - start), (count - batch) / (last - first))
+    return Run(checksum, count / (last - start), (count - count_before) / (last - middle))
 
 
 def measure(side: str, task: str, batch: int, samples: int, seconds: float) -> Run:
@@ -316,7 +317,7 @@ def main() -> None:
             for task in args.tasks
             for batch in args.batches
         }
-    for title, field in (("from the start of the process", "total"), ("from the first batch", "stream")):
+    for title, field in (("from the start of the process", "total"), ("in the second half of a run", "stream")):
         rows = {row: {side: getattr(now, field) for side, now in of_sides.items()} for row, of_sides in results.items()}
         print_table(f"Samples per second relative to the loop, {title}", sides, rows)
 

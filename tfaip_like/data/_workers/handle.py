@@ -9,9 +9,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from socket import socketpair
 from typing import Any
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from tfaip_like._user_code.code_errors import attach_remote_frame
 from tfaip_like._utils.processes import ActiveTimer, is_suspended
 from tfaip_like.data._workers.process import WORKER_ENV_VAR, ExceptionInfo, ResultMessage, StartMessage
-from tfaip_like.data._workers.shared_memory import SharedFile, pack, unpack
+from tfaip_like.data._workers.shared_memory import SharedFile, pack, unpack, unpack_views
 
 SHUTDOWN_TIMEOUT_S = 1.0
 
@@ -31,16 +31,18 @@ class RemoteError(Exception):
     """Exception of a data worker that could not be pickled; carries its text."""
 
 
+MAX_LENT_SLOTS = 2
+"""Slots of a worker that may be in use as arrays of results: one that is being used, and the one after it."""
+
+
 @dataclass(frozen=True)
 class TaskResult:
-    """Unpacked result of a task."""
+    """Result of a task, in a slot of its worker."""
 
-    number: int
-    value: Any
-    seconds: Sequence[float]
-    transfer_seconds: float
-    cpu: float
-    fault: ExceptionInfo | None
+    message: ResultMessage
+    take: Callable[[], Any]
+    """Unpacks the result; to be called once, unless it is discarded."""
+    discard: Callable[[], None]
 
 
 class WorkerProcess:
@@ -57,8 +59,10 @@ class WorkerProcess:
         self._lifeline = lifeline
         self._progress_file = SharedFile.in_memory()
         self.progress: npt.NDArray[np.int64] = np.frombuffer(self._progress_file.view(8 * progress_size), np.int64)
-        self.slots = [SharedFile.in_memory() for _ in range(slots)]
-        self.free = list(range(slots))
+        self.slots = [SharedFile.in_memory() for _ in range(slots + MAX_LENT_SLOTS)]
+        self.free = list(range(len(self.slots)))
+        self._num_waiting = 0
+        """Slots with results that have not been taken."""
         self.tasks: dict[int, tuple[int, Any]] = {}
         """Unfinished tasks: number -> (slot, task)."""
         self._last_progress = b""
@@ -96,10 +100,14 @@ class WorkerProcess:
         if not self.tasks:
             self._idle_progress = self.progress.tobytes()
         slot = self.free[-1]
-        pack(task, self.slots[slot])
-        self.free.pop()
+        self._pack_task(task, slot)
+        self.free.remove(slot)
         self.tasks[number] = (slot, task)
         self._send(number)
+
+    def _pack_task(self, task: Any, slot: int) -> None:
+        self.slots[slot].start_over()
+        pack(task, self.slots[slot])
 
     def _send(self, number: int) -> None:
         # Messages are small (large data is in the slot), so that neither side blocks on a full socket.
@@ -118,11 +126,25 @@ class WorkerProcess:
         if result.number < 0 and result.fault is not None:
             raise to_exception(result.fault)
         slot, _ = self.tasks.pop(result.number)
-        begin = time.perf_counter()
-        value = None if result.fault else unpack(self.slots[slot])
-        transfer_seconds = result.transfer_seconds + time.perf_counter() - begin
+        self._num_waiting += 1
+        return TaskResult(result, partial(self._take, slot, result.fault), partial(self._discard, slot))
+
+    def _take(self, slot: int, fault: ExceptionInfo | None) -> Any:
+        """Return the result in a slot, as views of it if enough other slots are left, and raise its exception."""
+        num_lent = len(self.slots) - len(self.free) - len(self.tasks) - self._num_waiting
+        if fault is None and num_lent < MAX_LENT_SLOTS:
+            self._num_waiting -= 1
+            return unpack_views(self.slots[slot], on_release=partial(self.free.append, slot))
+        try:
+            if fault is not None:
+                raise to_exception(fault)
+            return unpack(self.slots[slot])
+        finally:
+            self._discard(slot)
+
+    def _discard(self, slot: int) -> None:
+        self._num_waiting -= 1
         self.free.append(slot)
-        return TaskResult(result.number, value, result.seconds, transfer_seconds, result.cpu, result.fault)
 
     def seconds_since_progress(self) -> float:
         """Return for how long `progress` has not changed, measured between calls and while the process was running."""
@@ -142,7 +164,7 @@ class WorkerProcess:
         self._idle_progress = self.progress.tobytes()
         self._start()
         for number, (slot, task) in self.tasks.items():
-            pack(task, self.slots[slot])
+            self._pack_task(task, slot)
             self._send(number)
 
     def wait_exit_code(self) -> int:

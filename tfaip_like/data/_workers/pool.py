@@ -14,6 +14,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import wait
@@ -25,7 +26,7 @@ from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import TrainingError, UsageError
 from tfaip_like._utils.operating_system import require_posix
 from tfaip_like._utils.processes import ParentPipe
-from tfaip_like.data._workers.handle import TaskResult, WorkerProcess, to_exception
+from tfaip_like.data._workers.handle import TaskResult, WorkerProcess
 from tfaip_like.data._workers.process import WORKER_ENV_VAR, ResultMessage, StartMessage, WorkerFunction
 from tfaip_like.data._workers.shared_memory import SharedFile, pack, pickle_contains
 from tfaip_like.data._workers.unpicklable import find_unpicklable
@@ -115,7 +116,7 @@ class WorkerPool:
         with self._lock:
             self._run += 1
             run = self._run
-            self._results.clear()
+            self._discard_results()
             self._first_task_of_run = next(self._task_ids)
         expected: deque[int] = deque()
         remaining = iter(tasks)
@@ -137,10 +138,12 @@ class WorkerPool:
             if not expected and not has_more:
                 return
             if expected and expected[0] in self._results:
-                result = self._results.pop(expected.popleft())
-                if result.fault is not None:
-                    raise to_exception(result.fault)
-                yield result.value
+                begin = time.perf_counter()
+                with self._lock:
+                    value = self._results.pop(expected.popleft()).take()
+                self.transfer_seconds += time.perf_counter() - begin
+                yield value
+                del value  # so that its memory can be used again
                 continue
             with self._lock:
                 if self._is_current_run(run):
@@ -205,18 +208,26 @@ class WorkerPool:
             if process.connection not in ready:
                 continue
             try:
-                message: ResultMessage | None = process.connection.recv()
+                received: ResultMessage | None = process.connection.recv()
             except (EOFError, OSError):
                 self._handle_crash(process)
                 continue
-            if (result := process.handle_message(message)) is None:
+            if (result := process.handle_message(received)) is None:
                 continue
-            if result.number >= self._first_task_of_run:
-                self._results[result.number] = result
-            if result.seconds:
-                self.seconds += result.seconds
-            self.transfer_seconds += result.transfer_seconds
-            self.cpu += result.cpu
+            message = result.message
+            if message.number >= self._first_task_of_run:
+                self._results[message.number] = result
+            else:
+                result.discard()
+            if message.seconds:
+                self.seconds += message.seconds
+            self.transfer_seconds += message.transfer_seconds
+            self.cpu += message.cpu
+
+    def _discard_results(self) -> None:
+        for result in self._results.values():
+            result.discard()
+        self._results.clear()
 
     def _check_timeout(self, awaited: int) -> None:
         holder = next((process for process in self._processes if awaited in process.tasks), None)
@@ -260,6 +271,7 @@ def _signal_name(number: int) -> str:
 
 def _pack_work(work: WorkerFunction, memory: SharedFile, files: list[SharedFile]) -> None:
     try:
+        memory.start_over()
         pack(work, memory, files)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         attribute = find_unpicklable(getattr(work, "samples", work))

@@ -14,10 +14,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from tfaip_like._user_code.code_errors import Frame, innermost_user_frame
 from tfaip_like._utils.console import replace_unformattable, should_show
 from tfaip_like._utils.processes import exit_when_closed
-from tfaip_like.data._workers.shared_memory import SharedFile, pack, unpack
+from tfaip_like.data._workers.shared_memory import SharedFile, pack, unpack, unpack_views
 
 MAX_EXCEPTION_BYTES = 20_000
 """Upper limit for a transferred exception: messages that fit into the socket buffer never block."""
@@ -48,6 +48,14 @@ class WorkerFunction(Protocol):
 
     def describe_progress(self, progress: npt.NDArray[np.int64]) -> str:
         """Describe a progress marker in words."""
+
+
+@runtime_checkable
+class AllocatingFunction(Protocol):
+    """Function of a task that allocates the arrays of its result."""
+
+    allocate: Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
+    """Function like `numpy.empty`; in a data worker, it returns arrays in the shared memory of the result."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,7 @@ def _load_work(start: StartMessage) -> tuple[WorkerFunction, list[SharedFile]]:
         # A name for which `if __name__ == "__main__"` is false.
         sys.modules["__main__"].__dict__.update(runpy.run_path(start.main_file, run_name="__mp_main__"))
     packed, progress, *files = [SharedFile(descriptor) for descriptor in start.descriptors]
-    work: WorkerFunction = unpack(packed, files[: start.files], copy=False)
+    work: WorkerFunction = unpack_views(packed, files[: start.files])
     length = len(work.progress)
     work.progress = np.frombuffer(progress.view(8 * length), np.int64)
     work.seconds = np.zeros(len(work.seconds))
@@ -182,6 +190,9 @@ def _run_task(work: WorkerFunction, number: int, slot: SharedFile) -> ResultMess
     begin, cpu = time.perf_counter(), time.process_time()
     try:
         task = unpack(slot)
+        slot.start_over()
+        if isinstance(work, AllocatingFunction):
+            work.allocate = slot.allocate
         unpacked = time.perf_counter()
         result = work(task)
         worked = time.perf_counter()

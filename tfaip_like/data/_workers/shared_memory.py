@@ -6,17 +6,23 @@ the small /dev/shm of containers does not limit it.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import pickle
+import struct
 import tempfile
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 ALIGNMENT = 64
+_HEADER = struct.Struct("<qq")
+"""Position and length of the table of buffers."""
 
 
 class SharedFile:
@@ -28,6 +34,9 @@ class SharedFile:
     def __init__(self, descriptor: int):
         self.descriptor = descriptor
         self._map: mmap.mmap | None = None
+        self._end = 0
+        self._allocated: dict[int, int] = {}
+        """Arrays from `allocate`: address -> position in the file."""
 
     @classmethod
     def in_memory(cls) -> Self:
@@ -65,6 +74,31 @@ class SharedFile:
             self._map = mmap.mmap(self.descriptor, len(self))
         return memoryview(self._map)[:size]
 
+    def start_over(self) -> None:
+        """Let the next `allocate` or `pack` overwrite the file from its start."""
+        self._end = ALIGNMENT  # after the header of `pack`
+        self._allocated.clear()
+
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return an array in the file, with undefined values; `pack` does not copy it."""
+        size = math.prod(shape) * dtype.itemsize
+        begin = self.reserve(size)
+        array = np.frombuffer(self.view(begin + size)[begin:], dtype, count=math.prod(shape)).reshape(shape)
+        self._allocated[array.ctypes.data] = begin
+        return array
+
+    def reserve(self, size: int) -> int:
+        """Return the position of the next free bytes, and count them as used."""
+        begin = self._end
+        self._end += _align(size)
+        return begin
+
+    def find(self, part: memoryview) -> int | None:
+        """Return the position in the file of an array from `allocate`; None for any other."""
+        if not self._allocated or not part.nbytes:
+            return None
+        return self._allocated.get(np.frombuffer(part, np.uint8).ctypes.data)
+
     def write(self, data: bytes) -> None:
         """Append bytes."""
         done = 0
@@ -76,11 +110,11 @@ class SharedFile:
 
 
 def pack(value: Any, memory: SharedFile, files: list[SharedFile] | None = None) -> None:
-    """Serialize an object into `memory`: sizes of the buffers, the pickle, then the raw arrays.
+    """Serialize an object into `memory`: the raw arrays, the pickle, and a table of their positions and sizes.
 
     Args:
         value: object to serialize.
-        memory: target; overwritten from its start.
+        memory: target; overwritten after the arrays that it has allocated since `start_over`.
         files: collects the shared files inside the object, whose descriptors the caller must pass on. If given,
             memory-mapped arrays are mapped again on the other side instead of copied.
     """
@@ -90,17 +124,41 @@ def pack(value: Any, memory: SharedFile, files: list[SharedFile] | None = None) 
     pickler.files = files
     pickler.dump(value)
     parts = [stream.getbuffer(), *arrays]
-    sizes = np.array([len(parts), *(part.nbytes for part in parts)], np.int64)
-    view = memory.view(sum(_align(part.nbytes) for part in (sizes.data, *parts)))
-    begin = 0
-    for part in (sizes.data.cast("B"), *parts):
-        view[begin : begin + part.nbytes] = part
-        begin += _align(part.nbytes)
+    positions = [memory.find(part) for part in parts]
+    new = {number: memory.reserve(parts[number].nbytes) for number, known in enumerate(positions) if known is None}
+    table = np.array([[new.get(n, positions[n]), part.nbytes] for n, part in enumerate(parts)], np.int64)
+    begin = memory.reserve(table.nbytes)
+    view = memory.view(begin + table.nbytes)
+    for number, position in new.items():
+        view[position : position + parts[number].nbytes] = parts[number]
+    view[begin : begin + table.nbytes] = table.data.cast("B")
+    view[: _HEADER.size] = _HEADER.pack(begin, len(table))
 
 
-def unpack(memory: SharedFile, files: Sequence[SharedFile] = (), copy: bool = True) -> Any:
-    """Return the packed object; without `copy` its arrays are read-only views of `memory`."""
-    parts = [bytearray(part) if copy else part.toreadonly() for part in _read_buffers(memory)]
+def unpack(memory: SharedFile, files: Sequence[SharedFile] = ()) -> Any:
+    """Return a copy of the packed object."""
+    return _load([bytearray(part) for part in _read_buffers(memory)], files)
+
+
+def unpack_views(
+    memory: SharedFile, files: Sequence[SharedFile] = (), on_release: Callable[[], None] | None = None
+) -> Any:
+    """Return the packed object with arrays that are views of `memory`.
+
+    Args:
+        memory: result of `pack`.
+        files: shared files inside the object.
+        on_release: called when none of the views exists any more, in any thread; makes them writable.
+    """
+    view = memory.view(len(memory))
+    if on_release is None:
+        return _load([part.toreadonly() for part in _read_buffers(memory, view)], files)
+    whole = np.frombuffer(view, np.uint8)  # which every view refers to
+    weakref.finalize(whole, on_release).atexit = False
+    return _load(_read_buffers(memory, whole.data), files)
+
+
+def _load(parts: Sequence[Any], files: Sequence[SharedFile]) -> Any:
     unpickler = _Unpickler(BytesIO(parts[0]), buffers=parts[1:])
     unpickler.files = files
     return unpickler.load()
@@ -111,16 +169,11 @@ def pickle_contains(memory: SharedFile, word: bytes) -> bool:
     return word in bytes(_read_buffers(memory)[0])
 
 
-def _read_buffers(memory: SharedFile) -> list[memoryview]:
-    count = int(np.frombuffer(memory.view(8), np.int64)[0])
-    sizes = np.frombuffer(memory.view(8 * (count + 1))[8:], np.int64).tolist()
-    begin = _align(8 * (count + 1))
-    view = memory.view(begin + sum(map(_align, sizes)))
-    parts = []
-    for size in sizes:
-        parts.append(view[begin : begin + size])
-        begin += _align(size)
-    return parts
+def _read_buffers(memory: SharedFile, view: memoryview | None = None) -> list[memoryview]:
+    view = memory.view(len(memory)) if view is None else view
+    begin, count = _HEADER.unpack(view[: _HEADER.size])
+    table = np.frombuffer(view[begin:], np.int64, 2 * count).reshape(count, 2).tolist()
+    return [view[position : position + size] for position, size in table]
 
 
 class _Pickler(pickle.Pickler):
