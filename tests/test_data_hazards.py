@@ -33,7 +33,7 @@ from tfaip_like.data._loader.groups import DEFAULT_GROUP_SIZE, GroupBuilder, ite
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.data._loader.sample_reader import SampleReader
-from tfaip_like.data._workers.pool import WorkerPool
+from tfaip_like.data._workers.process_pool import ProcessPool
 
 
 def open_loader(data: Data, samples_per_epoch: int | None = None, **settings: Any) -> DataLoader:
@@ -103,7 +103,7 @@ def test_starting_an_iteration_ends_the_previous_one_in_any_thread() -> None:
     )
     groups = list(iter_groups(samples, None, 0, None, DEFAULT_GROUP_SIZE))
     expected = [made.rows for made in map(GroupBuilder(samples), groups)]
-    with WorkerPool(GroupBuilder(samples), 2, 8, timeout_seconds=120) as workers:
+    with ProcessPool(GroupBuilder(samples), 2, 8, timeout_seconds=120) as workers:
         taken: list[Any] = []
         first = threading.Thread(target=lambda: taken.extend(workers.run(groups)))
         first.start()

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,54 +16,17 @@ import psutil
 import pytest
 from conftest import REPOSITORY, reset_signal_handlers, slow
 from worker_data import AtSample, Counted, Jitter, Pieces
+from worker_loaders import CASES, batches_of, iter_single, open_loader, processors, to_bytes
 
 from tfaip_like import Data, Mode, Processor, UsageError
 from tfaip_like._user_code.code_errors import innermost_user_frame
 from tfaip_like.data import RangeFilter, TrainLoaderSettings, ValLoaderSettings
-from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.loader import DataLoader, LoaderClosedError
+from tfaip_like.data._loader.loader import LoaderClosedError
 from tfaip_like.data._loader.loader_factory import open_training, open_validation
 from tfaip_like.data._workers.pool import WorkerError
 from tfaip_like.data._workers.shared_memory import SharedFile, pack, unpack_views
 
 TESTS = Path(__file__).parent
-
-
-def open_loader(data: Data, num_processes: int, samples_per_epoch: int | None = None, **settings: Any) -> DataLoader:
-    train = TrainLoaderSettings(num_processes=num_processes, **{"batch_size": 8, **settings})
-    return open_training(data, data.source(Mode.TRAIN), train, samples_per_epoch, 7)
-
-
-def batches_of(batches: DataLoader, first: int, end: int) -> list[bytes]:
-    """Return the bytes of each batch."""
-    try:
-        return [_bytes(one) for batch in batches.iter_training(first, end) for one in _single(batches, batch)]
-    finally:
-        batches.close()
-
-
-def _single(batches: DataLoader, batch: Batch) -> Iterator[Batch]:
-    return batch.unstack() if batches.yields_stacked_steps else iter([batch])
-
-
-def _bytes(batch: Batch) -> bytes:
-    return b"".join(array.tobytes() for array in (*batch.inputs.values(), *batch.targets.values()))
-
-
-def processors(**at_sample: Any) -> list[Processor]:
-    return [Jitter(), AtSample(**at_sample)]
-
-
-CASES: dict[str, tuple[Data, dict[str, Any]]] = {
-    "equal batches": (Counted(processors=[Jitter()]), {}),
-    "dropped samples": (Counted(processors=[Jitter(), AtSample(what="drop")]), {}),
-    "ragged, in buckets": (Counted(ragged=True, processors=[AtSample(index=-1)]), {"buckets": 3}),
-    "at most so long": (Counted(ragged=True, processors=[AtSample(index=-1)]), {"max_batch_length": 20}),
-    "balanced": (Counted(processors=[Jitter()]), {"balance": "sample"}),
-    "a stream": (Counted(processors=[Jitter(), Pieces()]), {"samples_per_epoch": 40}),
-    "an iterable source": (Counted(iterable=True, processors=[Jitter()]), {"samples_per_epoch": 40}),
-    "cached": (Counted(processors=[AtSample(index=-1), Jitter()]), {"cache": "memory"}),
-}
 
 
 @pytest.mark.parametrize("counts", [[2], slow([1, 4])])
@@ -125,7 +87,7 @@ def test_a_worker_killed_from_outside_is_restarted(caplog: pytest.LogCaptureFixt
     batches = open_loader(data, 2, prefetch=4)
     made = []
     for number, batch in enumerate(batches.iter_training(0, 200)):
-        made += [_bytes(one) for one in _single(batches, batch)]
+        made += [to_bytes(one) for one in iter_single(batches, batch)]
         if number == 0:
             assert batches.producer.workers is not None
             os.kill(batches.producer.workers.pids[0], signal.SIGKILL)

@@ -101,11 +101,11 @@ def test_unsupported_features_are_rejected_by_name(tmp_path: Path) -> None:
 from tfaip_like import UsageError
 from tfaip_like._cli.experiments import experiments
 from tfaip_like._cli.train_scenario import train_scenario
-from tfaip_like.data._workers.pool import WorkerPool
+from tfaip_like.data._workers.process_pool import ProcessPool
 for call in (
     lambda: train_scenario(["scenarios.minimal", "--trainer.output_dir", "run"]),
     lambda: experiments("generate --scenario scenarios.minimal --models Classifier=1 --description d".split()),
-    lambda: WorkerPool(None, 2, 4),
+    lambda: ProcessPool(None, 2, 4),
 ):
     try:
         call()

@@ -43,6 +43,7 @@ def saved_steps(run: Path) -> list[int]:
         slow("InSource", 1, 8),
         slow("InTraining --train.cache memory", 0, 0),
         slow("InTraining --train.num_processes 1", 1, 5),
+        slow("InTraining --train.num_processes 1 --train.worker_type thread", 1, 5),
         slow("InSource --train.num_processes 1", 0, 8),  # a worker may read the whole source before the first step
     ],
 )

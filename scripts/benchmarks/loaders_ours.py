@@ -17,6 +17,8 @@ from tfaip_like.data._loader.loader_factory import open_training
 class Make(Processor):
     """Processor that makes a sample from its index."""
 
+    is_thread_safe = True
+
     task: str
     """Name of the task."""
 
@@ -27,6 +29,8 @@ class Make(Processor):
 
 class Indices(Sequence[Sample]):
     """Source of samples that hold their index."""
+
+    is_thread_safe = True
 
     def __init__(self, count: int):
         self.count = count

@@ -262,9 +262,9 @@ def format_report(scenario: Scenario, batches: DataLoader, measured: Measurement
 
 
 def _describe_copies(measured: Measurement) -> str:
-    if not measured.processes:
+    if not measured.shared_bytes:  # no workers, or threads
         return "built in this process, no copies"
-    return f"copied twice: into {measured.shared_bytes / 1e6:.3g} MB of shared memory and out of it"
+    return f"written once into {measured.shared_bytes / 1e6:.3g} MB of shared memory"
 
 
 def diagnose_bottleneck(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 import numpy as np
 
@@ -47,6 +48,10 @@ class Processor(Params, abc.ABC):
 
     modes: tuple[Mode, ...] = tuple(Mode)
     """Modes in which it runs: TRAIN, EVALUATE, PREDICT."""
+
+    is_thread_safe: ClassVar[bool] = False
+    """Whether data workers may be threads by default. Each thread has its own copy of the processor, so only global
+    state is a reason against it: module variables, the working directory, a library that is not thread-safe."""
 
     @abc.abstractmethod
     def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:

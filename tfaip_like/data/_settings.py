@@ -26,6 +26,7 @@ class BaseLoaderSettings(Params):
         "batch_size": "per_device_train_batch_size micro_batch_size",
         "limit": "limit_val_batches max_samples",
         "num_processes": "num_workers workers num_parallel_calls",
+        "worker_type": "multiprocessing_context use_threads",
         "prefetch": "prefetch_factor prefetch_buffer_size",
         "timeout_seconds": "timeout",
     }
@@ -39,6 +40,10 @@ class BaseLoaderSettings(Params):
     num_processes: Annotated[int | None, AffectsTrainingSamples(False)] = None
     """Number of data workers; 0 loads data in the main process. By default chosen automatically. Does not affect
     results."""
+
+    worker_type: Annotated[Literal["auto", "process", "thread"], AffectsTrainingSamples(False)] = "auto"
+    """Run data workers as processes or threads; auto uses threads if the processors and the source declare that they
+    are thread-safe and a measurement finds threads faster. Does not affect results."""
 
     prefetch: Annotated[int, AffectsTrainingSamples(False)] = 16
     """Number of batches that all workers together prepare in advance."""

@@ -13,7 +13,7 @@ from tfaip_like.data._loader.groups import DEFAULT_GROUP_SIZE, GroupBuilder, Gro
 from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._processors import Processor
 from tfaip_like.data._sample import Mode, Sample
-from tfaip_like.data._workers.pool import WorkerPool
+from tfaip_like.data._workers.process_pool import ProcessPool
 
 
 class ExternalData(Data, abc.ABC):  # abstract classes are not offered as choices of --data
@@ -63,7 +63,7 @@ def _iter_results(chain: GroupChain, samples: SampleReader, num_processes: int) 
         return
     worker_reader = copy.copy(samples)
     worker_reader.source = ()  # the groups contain the samples
-    with WorkerPool(GroupBuilder(worker_reader), num_processes, 2 * num_processes) as workers:
+    with ProcessPool(GroupBuilder(worker_reader), num_processes, 2 * num_processes) as workers:
         for result in workers.run(chain.tasks()):
             if (finished := chain.add_result(result)) is not None:
                 yield finished

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._data import Data, Source
 from tfaip_like.data._loader.batch_builder import BatchBuilder
@@ -21,7 +23,7 @@ from tfaip_like.data._loader.dropped_samples import DropReport
 from tfaip_like.data._loader.preparation import Preparation
 from tfaip_like.data._loader.producer import BatchProducer
 from tfaip_like.data._loader.sample_reader import SampleReader
-from tfaip_like.data._loader.sampler import BucketBatchSampler, FixedSizeBatchSampler
+from tfaip_like.data._loader.sampler import BucketBatchSampler, FixedSizeBatchSampler, SampleRows
 from tfaip_like.data._loader.streams import Bookmark, BookmarkedBatch, StreamState
 from tfaip_like.data._sample import Mode
 from tfaip_like.data._settings import LoaderSettings
@@ -338,7 +340,15 @@ class DataLoader:
 
     def _run(self, work: WorkerFunction, tasks: Iterable[Any], steps_per_execution: int = 1) -> Iterator[Any]:
         # Transferring array slices between processes would take longer than slicing.
-        return map(work, tasks) if self.samples.is_array_backed else self.producer.run(work, tasks, steps_per_execution)
+        if self.samples.is_array_backed:
+            return map(work, tasks)
+        make_probe = self._make_probe if self.samples.is_thread_safe else None
+        return self.producer.run(work, tasks, steps_per_execution, make_probe)
+
+    def _make_probe(self, num_samples: int) -> list[SampleRows]:
+        assert self.batch_sampler is not None
+        draw = next(self.batch_sampler.iter_pass())
+        return [np.resize(draw, (num_samples, draw.shape[1]))]
 
     def _call_interruptible(self, make: Callable[[], T]) -> T:
         """Return the result of `make`; interruptible if it calls user code."""

@@ -12,6 +12,9 @@ from tfaip_like.data._workers.background import iterate_in_thread
 from tfaip_like.data._workers.parallel_map import choose_num_workers
 from tfaip_like.data._workers.pool import NotPicklableError, WorkerPool
 from tfaip_like.data._workers.process import WorkerFunction
+from tfaip_like.data._workers.process_pool import ProcessPool
+from tfaip_like.data._workers.thread_pool import ThreadPool
+from tfaip_like.data._workers.worker_choice import start_faster_pool
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +44,23 @@ class BatchProducer:
         if self.settings.num_processes is None:
             self._num_workers = choose_num_workers(seconds)
 
-    def run(self, work: WorkerFunction, tasks: Iterable[Any], batches_per_task: int = 1) -> Iterator[Any]:
-        """Return the results of all tasks, each of which builds `batches_per_task` batches; see `WorkerPool.run`."""
-        if not self._num_workers or (workers := self._start_pool(work, batches_per_task)) is None:
+    def run(
+        self,
+        work: WorkerFunction,
+        tasks: Iterable[Any],
+        batches_per_task: int = 1,
+        make_probe: Callable[[int], Any] | None = None,
+    ) -> Iterator[Any]:
+        """Return the results of all tasks, in order; see `WorkerPool.run`.
+
+        Args:
+            work: worker function.
+            tasks: tasks; None where the next one depends on results that have not been taken yet.
+            batches_per_task: number of batches that a task builds.
+            make_probe: returns a task of a number of samples, to measure whether threads are faster than processes;
+                None if threads are not safe.
+        """
+        if not self._num_workers or (workers := self._start_pool(work, batches_per_task, make_probe)) is None:
             return iterate_in_thread((work(task) for task in tasks if task is not None), self.check)
         return self._log_memory_once(workers, workers.run(iterate_in_thread(iter(tasks), self.check)))
 
@@ -58,12 +75,17 @@ class BatchProducer:
             self.workers.close()
             self.workers = None
 
-    def _start_pool(self, work: WorkerFunction, batches_per_task: int) -> WorkerPool | None:
+    def _start_pool(
+        self, work: WorkerFunction, batches_per_task: int, make_probe: Callable[[int], Any] | None
+    ) -> WorkerPool | None:
         if self.workers is None:
             max_outstanding = max(self._num_workers + 1, self.settings.prefetch // batches_per_task)
             try:
-                self.workers = WorkerPool(
-                    work, self._num_workers, max_outstanding, self.settings.timeout_seconds, self.check
+                self.workers = self._choose_pool(
+                    lambda pool: pool(
+                        work, self._num_workers, max_outstanding, self.settings.timeout_seconds, self.check
+                    ),
+                    make_probe,
                 )
             except NotPicklableError as error:
                 if self.settings.num_processes is not None:
@@ -71,6 +93,15 @@ class BatchProducer:
                 self._num_workers = 0
                 logger.warning("--%s: falling back to single-process data loading: %s", self.group, error)
         return self.workers
+
+    def _choose_pool(
+        self, start: Callable[[type[WorkerPool]], WorkerPool], make_probe: Callable[[int], Any] | None
+    ) -> WorkerPool:
+        if self.settings.worker_type == "thread":
+            return start(ThreadPool)
+        if self.settings.worker_type == "process" or make_probe is None:
+            return start(ProcessPool)
+        return start_faster_pool(start, make_probe, self.group)
 
     def _log_memory_once(self, workers: WorkerPool, results: Iterator[Any]) -> Iterator[Any]:
         """Yield the results; log the amount of shared memory when all task slots are in use."""
@@ -80,7 +111,7 @@ class BatchProducer:
                 logger.info(
                     "--%s: %s, prefetch %s, %.3g MB shared memory",
                     self.group,
-                    pluralize(workers.num_workers, "data worker"),
+                    pluralize(workers.num_workers, f"data worker {workers.kind}"),
                     pluralize(workers.max_outstanding, "task"),
                     workers.nbytes() / 1e6,
                 )

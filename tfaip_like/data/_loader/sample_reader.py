@@ -24,7 +24,7 @@ from tfaip_like.data._loader.sampler import INDEX, SampleRows
 from tfaip_like.data._processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data._sample import Arrays, Mode, Sample, as_read_only, to_sample
 from tfaip_like.data._sources.arrays import ArraySource, RowSource
-from tfaip_like.data._sources.indexed import IndexRange, Indices
+from tfaip_like.data._sources.indexed import IndexRange, Indices, is_thread_safe
 
 MODE_NAMES = {Mode.TRAIN: "training", Mode.EVALUATE: "validation", Mode.PREDICT: "prediction"}
 SUBSTITUTE_REPEAT_OFFSET = 2**32
@@ -89,6 +89,11 @@ class SampleReader:
     def is_static(self) -> bool:
         """Return whether all samples have the same shapes."""
         return all(spec.is_static for spec in (*self.inputs.values(), *self.targets.values()))
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Return whether the processors and the source declare that several threads may run copies of them."""
+        return all(map(is_thread_safe, [self.source, *self.processors]))
 
     def read_source(self, index: int) -> Sample:
         """Return the unprocessed sample of the source."""

@@ -42,6 +42,8 @@ class ArraySource(Sequence[Sample]):
         100
     """
 
+    is_thread_safe = True
+
     def __init__(self, inputs: Mapping[str, npt.ArrayLike], targets: Mapping[str, npt.ArrayLike] | None = None):
         self.inputs: Arrays = _to_arrays("inputs", inputs)
         self.targets: Arrays = _to_arrays("targets", {} if targets is None else targets)

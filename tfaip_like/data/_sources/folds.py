@@ -12,7 +12,7 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._resampling import FloatArray
 from tfaip_like.data._sample import Sample
 from tfaip_like.data._sources.arrays import ArraySource
-from tfaip_like.data._sources.indexed import IndexedSequence
+from tfaip_like.data._sources.indexed import IndexedSequence, is_thread_safe
 
 
 class Subset(IndexedSequence[Sample]):
@@ -30,6 +30,11 @@ class Subset(IndexedSequence[Sample]):
         weights: FloatArray | None = getattr(source, "sampling_weights", None) if keep_weights else None
         self.sampling_weights = None if weights is None else weights[indices]
         """Relative sampling weight of each sample; None for uniform sampling."""
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Return whether the source is thread-safe."""
+        return is_thread_safe(self.source)
 
     def __len__(self) -> int:
         return len(self.indices)

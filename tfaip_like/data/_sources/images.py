@@ -214,6 +214,8 @@ class ImageFiles(IndexedSequence[Sample]):
         (2, 'b.png')
     """
 
+    is_thread_safe = True
+
     def __init__(self, files: Iterable[str | Path], color: Color = "RGB", size: tuple[int, int] | None = None):
         check_color(color)
         self.files = PackedStrings(map(str, files))

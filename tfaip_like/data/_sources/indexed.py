@@ -34,6 +34,11 @@ class IndexedSequence(Sequence[T]):
         return self.at(index % len(self))
 
 
+def is_thread_safe(part: object) -> bool:
+    """Return whether several threads may use copies of a source or a processor; plain lists and tuples always."""
+    return type(part) in (list, tuple) or bool(getattr(part, "is_thread_safe", False))
+
+
 class PackedStrings(IndexedSequence[str]):
     """Compact sequence of strings: one byte array, and the end of each string in it."""
 

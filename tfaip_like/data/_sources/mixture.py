@@ -9,7 +9,7 @@ import numpy as np
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._resampling import FloatArray
 from tfaip_like.data._sample import Sample
-from tfaip_like.data._sources.indexed import IndexedSequence
+from tfaip_like.data._sources.indexed import IndexedSequence, is_thread_safe
 
 
 class Mixture(IndexedSequence[Sample]):
@@ -42,6 +42,11 @@ class Mixture(IndexedSequence[Sample]):
                 )
             parts = [np.full(len(s), weight / max(1, len(s))) for s, weight in zip(sources, weights, strict=True)]
             self.sampling_weights = np.concatenate(parts)
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Return whether all sources are thread-safe."""
+        return all(map(is_thread_safe, self.sources))
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0

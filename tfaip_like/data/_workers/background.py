@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -18,6 +19,17 @@ _busy_threads: set[threading.Thread] = set()
 def is_user_code_running() -> bool:
     """Return whether an abandoned thread is still running user code."""
     return bool(_busy_threads)
+
+
+@contextmanager
+def track_user_code() -> Iterator[None]:
+    """Count this thread as running user code."""
+    thread = threading.current_thread()
+    _busy_threads.add(thread)
+    try:
+        yield
+    finally:
+        _busy_threads.discard(thread)
 
 
 def call_in_thread(function: Callable[[], T], check: Callable[[], None]) -> T:
@@ -64,18 +76,15 @@ def _wait_for_result(results: SimpleQueue[T], check: Callable[[], None]) -> T:
 
 
 def _run_requests(items: Iterator[Any], requests: SimpleQueue[bool], results: SimpleQueue[Any]) -> None:
-    thread = threading.current_thread()
     while requests.get():
-        _busy_threads.add(thread)
         result: tuple[Any, bool, BaseException | None]
         try:
-            result = (next(items), False, None)
+            with track_user_code():
+                result = (next(items), False, None)
         except StopIteration:
             result = (None, True, None)
         except BaseException as error:
             result = (None, False, error)
-        finally:
-            _busy_threads.discard(thread)
         results.put(result)
         del result
 

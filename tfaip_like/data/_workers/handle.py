@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from socket import socketpair
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from tfaip_like._user_code.code_errors import attach_remote_frame
 from tfaip_like._utils.processes import ActiveTimer, is_suspended
+from tfaip_like.data._workers.pool import TaskResult
 from tfaip_like.data._workers.process import WORKER_ENV_VAR, ExceptionInfo, ResultMessage, StartMessage
 from tfaip_like.data._workers.shared_memory import SharedFile, pack, unpack, unpack_views
 
@@ -33,16 +33,6 @@ class RemoteError(Exception):
 
 MAX_LENT_SLOTS = 2
 """Slots of a worker that may be in use as arrays of results: one that is being used, and the one after it."""
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """Result of a task, in a slot of its worker."""
-
-    message: ResultMessage
-    take: Callable[[], Any]
-    """Unpacks the result; to be called once, unless it is discarded."""
-    discard: Callable[[], None]
 
 
 class WorkerProcess:
@@ -127,7 +117,14 @@ class WorkerProcess:
             raise to_exception(result.fault)
         slot, _ = self.tasks.pop(result.number)
         self._num_waiting += 1
-        return TaskResult(result, partial(self._take, slot, result.fault), partial(self._discard, slot))
+        return TaskResult(
+            result.number,
+            partial(self._take, slot, result.fault),
+            partial(self._discard, slot),
+            result.seconds,
+            result.transfer_seconds,
+            result.cpu,
+        )
 
     def _take(self, slot: int, fault: ExceptionInfo | None) -> Any:
         """Return the result in a slot, as views of it if enough other slots are left, and raise its exception."""

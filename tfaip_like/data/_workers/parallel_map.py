@@ -13,8 +13,9 @@ from tfaip_like._utils.operating_system import IS_POSIX, num_usable_cpus
 from tfaip_like._utils.progress_bar import sample_progress_bar
 from tfaip_like.data._sources.indexed import Indices
 from tfaip_like.data._workers.background import call_in_thread, iterate_in_thread
-from tfaip_like.data._workers.pool import NotPicklableError, WorkerPool
+from tfaip_like.data._workers.pool import NotPicklableError
 from tfaip_like.data._workers.process import WorkerFunction
+from tfaip_like.data._workers.process_pool import ProcessPool
 
 if TYPE_CHECKING:
     from tfaip_like.data._settings import LoaderSettings
@@ -68,7 +69,7 @@ def map_tasks(
     num_workers = settings.num_processes if settings.num_processes is not None else choose_num_workers(seconds)
     if num_workers and seconds > 1:
         try:
-            workers = WorkerPool(work, num_workers, 2 * num_workers, settings.timeout_seconds, check)
+            workers = ProcessPool(work, num_workers, 2 * num_workers, settings.timeout_seconds, check)
         except NotPicklableError:
             if settings.num_processes is not None:
                 raise
