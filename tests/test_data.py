@@ -16,6 +16,7 @@ from tfaip_like.data._loader.batch_builder import BatchBuilder
 from tfaip_like.data._loader.batching import collate
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.loader_factory import open_training, open_validation
+from tfaip_like.data._sources.arrays import RowSource
 
 
 class Numbers(Data):
@@ -94,6 +95,22 @@ def test_a_batch_depends_only_on_its_number(step: int, count: int) -> None:
     draws = [batches.batch_sampler.draw(number) for number in range(step, step + count)]
     together = BatchBuilder(batches.samples, stacked=True)(draws)
     np.testing.assert_array_equal(together.inputs["x"], one_by_one)
+
+
+def test_batches_of_rows_are_written_to_their_stack() -> None:
+    class Rows(list[Sample], RowSource):
+        def rows(self, indices: Any) -> Any:
+            return {"x": np.stack([self[i].inputs["x"] for i in indices])}, {"y": np.zeros(len(indices), "float32")}
+
+    class Read(Numbers):
+        def source(self, mode: Mode) -> Any:
+            return Rows(Sample({"x": np.int32(i)}, {"y": 0.0}) for i in range(10))
+
+    loader = open_loader(Read(), TrainLoaderSettings(batch_size=5, num_processes=0), None, 3)
+    assert loader.batch_sampler is not None
+    draws = loader.batch_sampler.draw_batches(0, 4)
+    stacked = BatchBuilder(loader.samples, stacked=True)(draws)
+    np.testing.assert_array_equal(stacked.inputs["x"], [loader.batch(number).inputs["x"] for number in range(4)])
 
 
 def test_random_numbers_of_processors_depend_only_on_seed_epoch_and_sample() -> None:

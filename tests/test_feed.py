@@ -196,8 +196,8 @@ def test_a_closed_prefetcher_has_ended_its_thread() -> None:
             time.sleep(0.001)
             yield number
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     prefetcher = Prefetcher(items(), depth=2, check=lambda: None)
     next(prefetcher)
     prefetcher.close()
-    assert threading.active_count() == before
+    assert not any(thread.name == "prefetch" for thread in set(threading.enumerate()) - before)

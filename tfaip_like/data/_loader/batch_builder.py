@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.data._loader.array_slices import slice_steps
 from tfaip_like.data._loader.batching import Batch, allocate_stack
 from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._loader.sampler import SampleRows
@@ -38,7 +39,7 @@ class BatchBuilder:
             (draw,) = draws
             return self.samples.batch(draw)
         if self.new_stack is not None:
-            return self.samples.slice_steps(np.stack(draws), self.new_stack())
+            return slice_steps(self.samples, np.stack(draws), self.new_stack())
         if self.samples.is_array_backed:
             return self.samples.batch(np.concatenate(draws)).split_into_steps(len(draws[0]))
         samples = self.samples

@@ -103,10 +103,11 @@ class Batch:
             written.inputs[name][...] = array
         for name, array in self.targets.items():
             written.targets[name][...] = array
-        if self.weights is not None:
-            assert written.weights is not None
-            written.weights[...] = self.weights
-        return replace(self, inputs=written.inputs, targets=written.targets, weights=written.weights)
+        weights = self.weights
+        if weights is not None and written.weights is not None:
+            written.weights[...] = weights
+            weights = written.weights
+        return replace(self, inputs=written.inputs, targets=written.targets, weights=weights)
 
     def nbytes(self) -> int:
         """Return the size of the inputs and targets in bytes."""

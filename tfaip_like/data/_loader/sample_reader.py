@@ -185,7 +185,7 @@ class SampleReader:
         if self.is_array_backed:
             return self._slice_arrays(draw)
         if (batch := self._read_rows(draw)) is not None:
-            return batch
+            return batch if out is None else batch.copy_to(out)
         bad: list[BadSample] = []
         rows: list[Row] = []
         samples = []
@@ -344,30 +344,6 @@ class SampleReader:
         """Return the user code of a stage."""
         return [self.processors[stage - 1].process] if 0 < stage <= len(self.processors) else []
 
-    def slice_steps(self, draws: SampleRows, out: Batch) -> Batch:
-        """Write the batches of draws to the first rows of preallocated stacks, and return those rows.
-
-        Only if `is_array_backed`.
-
-        Args:
-            draws: rows of several draws, shape (steps, batch, 3).
-            out: arrays of shape (at least steps, batch, ...).
-        """
-        assert isinstance(self.source, ArraySource)
-        begin = time.perf_counter()
-        indices, stack = draws[..., INDEX], out.rows(0, len(draws))
-        for named, specs, written in (
-            (self.source.inputs, self.inputs, stack.inputs),
-            (self.source.targets, self.targets, stack.targets),
-        ):
-            for name in specs:
-                _take_rows(named[name], indices, written[name])
-        if self.loss_weights is not None:
-            assert stack.weights is not None
-            _take_rows(self.loss_weights, indices, stack.weights)
-        self.seconds[-1] += time.perf_counter() - begin
-        return stack
-
     def _slice_arrays(self, draw: SampleRows) -> Batch:
         assert isinstance(self.source, ArraySource)
         begin = time.perf_counter()
@@ -401,12 +377,3 @@ class SampleReader:
             None if self.loss_weights is None else self.loss_weights[indices],
             indices=indices.tolist(),
         )
-
-
-def _take_rows(array: npt.NDArray[Any], indices: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
-    """Write the rows of an array to `out`, of shape (*indices.shape, ...)."""
-    # np.take would copy an array of another layout as a whole; with another mode than "clip" it writes to a buffer.
-    if array.dtype == out.dtype and array.flags.c_contiguous and array.flags.aligned:
-        np.take(array, indices, axis=0, out=out, mode="clip")
-    else:
-        out[...] = array[indices]
