@@ -21,6 +21,7 @@ from tfaip_like.data import ImageFolder, LoaderSettings, TableSource, find_files
 from tfaip_like.data._loader.batching import collate
 from tfaip_like.data._loader.loader_factory import open_training
 from tfaip_like.data._loader.sample_reader import SampleReader
+from tfaip_like.data._loader.sample_validation import validate_first_sample
 from tfaip_like.data._sample import to_sample
 from tfaip_like.data._sources.file_lists import iter_list_file
 from tfaip_like.data._sources.indexed import PackedStrings
@@ -185,7 +186,7 @@ def test_the_line_of_a_value_that_its_spec_cannot_hold_is_named(
     (tmp_path / "a.csv").write_text(f"x,y\n1,2\n3,4\n{cell},5\n")
     samples = SampleReader(Rows(), Rows().source(Mode.TRAIN), Mode.TRAIN, 0)
     with pytest.raises(UsageError) as raised:
-        samples.validate_first_sample(0)
+        validate_first_sample(samples, 0)
     assert str(raised.value) == f"training sample 1 of Rows ({tmp_path}/a.csv, line 4): 'x' {message}"
 
 

@@ -13,6 +13,7 @@ from tfaip_like.data._loader.cache_building import fill_cache
 from tfaip_like.data._loader.counting import PassCounts, count_pass
 from tfaip_like.data._loader.dropped_samples import DroppedSample, DropReport
 from tfaip_like.data._loader.sample_reader import SampleReader
+from tfaip_like.data._loader.sample_validation import validate_first_sample
 from tfaip_like.data._loader.sampler import (
     BatchSampler,
     BucketBatchSampler,
@@ -94,9 +95,9 @@ class Preparation:
         chosen = self._select_samples(settings)
         first = int(chosen.indices[0])
         if self.samples.is_array_backed:
-            self.samples.validate_first_sample(first)
+            validate_first_sample(self.samples, first)
         else:
-            call_in_thread(lambda: self.samples.validate_first_sample(first), self._check)
+            call_in_thread(lambda: validate_first_sample(self.samples, first), self._check)
         if chosen.lengths is not None:
             self._reject_needless_buckets()
         if settings.cache != "none" and not self.samples.is_array_backed:

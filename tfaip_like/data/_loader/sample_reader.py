@@ -6,6 +6,7 @@ depend on the process or the order in which samples are processed.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,11 @@ import numpy.typing as npt
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._data import Data
+from tfaip_like.data._loader.batch_processing import (
+    first_batch_processor,
+    fit_to_specs,
+    stack_samples,
+)
 from tfaip_like.data._loader.batching import Allocator, BadSample, Batch, add_sample_note, collate, validate_sample
 from tfaip_like.data._loader.cache import SampleCache
 from tfaip_like.data._loader.dropped_samples import DroppedSample
@@ -70,6 +76,8 @@ class SampleReader:
         self.class_weights: Mapping[Hashable, float] | None = None
         """Loss weight by class, for samples without a fixed index."""
         self.cache: SampleCache | None = None
+        self.end: int | None = None
+        """Number of processors to apply; None for all."""
         self.dropped: list[DroppedSample] = []
         """Dropped samples since the last `pop_dropped`."""
         self.stages = ["reading", *(type(processor).__name__ for processor in self.processors), "batching"]
@@ -129,7 +137,7 @@ class SampleReader:
         try:
             sample = self.read(index)
             first = self.cache.stages if self.cache is not None else 0
-            return None if sample is None else self.apply_processors(sample, row, first)
+            return None if sample is None else self.apply_processors(sample, row, first, self.end)
         except StopIteration as error:  # would silently end a loop over batches
             stopped = RuntimeError("generator raised StopIteration")  # as Python does inside generators
             add_sample_note(stopped, self.describe_sample(index))
@@ -184,9 +192,16 @@ class SampleReader:
         """
         if self.is_array_backed:
             return self._slice_arrays(draw)
-        if (batch := self._read_rows(draw)) is not None:
+        batch = self._read_rows(draw)
+        if batch is None:
+            batch = self._process_batch(draw)
+        if batch is not None:
             return batch if out is None else batch.copy_to(out)
         bad: list[BadSample] = []
+        samples, rows = self._make_samples(draw, bad)
+        return self.collate_batch(samples, rows, bad, self.pop_dropped(), out)
+
+    def _make_samples(self, draw: SampleRows, bad: list[BadSample]) -> tuple[list[Sample], list[Row]]:
         rows: list[Row] = []
         samples = []
         for row in map(tuple, draw.tolist()):
@@ -196,7 +211,36 @@ class SampleReader:
             if sample is not None:
                 rows.append(row)
                 samples.append(sample)
-        return self.collate_batch(samples, rows, bad, self.pop_dropped(), out)
+        return samples, rows
+
+    def _process_batch(self, draw: SampleRows) -> Batch | None:
+        """Return the batch of a draw whose last processors process it as a whole; None if they cannot."""
+        first = max(first_batch_processor(self.processors), self.cache.stages if self.cache is not None else 0)
+        if first == len(self.processors) or not self.is_static:
+            return None
+        bad: list[BadSample] = []
+        head = copy.copy(self)
+        head.end, head.dropped = first, []
+        try:
+            samples, rows = head._make_samples(draw, bad)
+            begin = time.perf_counter()
+            inputs, targets = stack_samples(samples)
+            for stage, processor in enumerate(self.processors[first:], first + 1):
+                self.progress[3] = stage
+                inputs, targets = processor.process_batch(inputs, targets)
+                self.seconds[stage] += time.perf_counter() - begin
+                begin = time.perf_counter()
+            return Batch(
+                fit_to_specs(inputs, self.inputs, len(rows)),
+                fit_to_specs(targets, self.targets, len(rows)),
+                self._get_loss_weights(samples, rows),
+                [sample.meta for sample in samples],
+                [index for _, index, _ in rows],
+                bad,
+                head.pop_dropped(),
+            )
+        except Exception:  # processing one by one finds the sample
+            return None
 
     def pop_dropped(self) -> list[DroppedSample]:
         """Return and clear the list of dropped samples."""
@@ -249,23 +293,6 @@ class SampleReader:
         stage = f"{self.stages[int(progress[3])]}, " if 0 < progress[3] < len(self.stages) - 1 else ""
         return stage + self.describe_sample(int(progress[INDEX]))
 
-    def validate_first_sample(self, index: int) -> None:
-        """Raise `UsageError` if the first sample does not match its specification.
-
-        Array-backed data are checked as a whole, because their batches are not checked later.
-        """
-        self._check_floats()
-        if not self.is_stream and self.data.on_bad_sample == "raise":
-            first = self.sample(index)
-            if first is not None:
-                self.check(first, index)
-        if isinstance(self.source, ArraySource) and self.is_array_backed:
-            for arrays, specs in ((self.source.inputs, self.inputs), (self.source.targets, self.targets)):
-                for name, spec in specs.items():
-                    if error := spec.dtype_validation_error(arrays[name]):
-                        message = f"{type(self.data).__name__}.source({self.mode}): {name!r} {error}"
-                        raise CodeError(message, self.data.source)
-
     def check(self, sample: Sample, index: int) -> None:
         """Check that a sample matches its specification.
 
@@ -283,18 +310,6 @@ class SampleReader:
         methods = [getattr(type(self.source), name, None) for name in ("__getitem__", "__iter__")]
         return [*filter(None, methods), self.data.source]
 
-    def _check_floats(self) -> None:
-        """Raise `UsageError` if array-backed data contain floats that their Spec cannot represent (NaN, too large)."""
-        if not (isinstance(self.source, ArraySource) and self.is_array_backed):
-            return
-        for arrays, specs in ((self.source.inputs, self.inputs), (self.source.targets, self.targets)):
-            for name, spec in specs.items():
-                if name in arrays and arrays[name].dtype.kind == "f":
-                    rows, error = spec.find_unrepresentable_floats(arrays[name])
-                    selected = np.intersect1d(np.array(rows, np.int64), np.asarray(self.indices))
-                    if len(selected):
-                        raise UsageError(f"{self.describe_sample(int(selected[0]))}: {name!r} {error}")
-
     def _get_loss_weights(self, samples: Sequence[Sample], rows: Sequence[Row]) -> npt.NDArray[np.float32] | None:
         if self.class_weights is not None:
             # A class that did not occur in the counted pass has the average weight.
@@ -308,7 +323,7 @@ class SampleReader:
             return self.sample(index, data_pass, repeat)
         try:
             sample = self.sample(index, data_pass, repeat)
-            if sample is not None:
+            if sample is not None and self.end is None:
                 self.check(sample, index)
             return sample
         except Exception as error:
