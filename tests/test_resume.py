@@ -331,6 +331,7 @@ EMPTY_STATE = SavedState(
     batching=Batching(steps_per_epoch=1, batch_size=1, accumulate=1, stacked=False, backend="tensorflow"),
     stream=None,
     steps_per_execution=1,
+    pads_lengths=False,
     schedule_begin=0.0,
     schedule_offset=0,
     seconds=0.0,
