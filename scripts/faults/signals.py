@@ -180,14 +180,14 @@ def all_cells() -> list[Cell]:
 def cells_of_backend(backend: str) -> list[Cell]:
     """Return the cells of the campaign on a backend.
 
-    On another one than TensorFlow, these are half of those of two networks, with BatchNormalization and averages, and
-    with dropout; on PyTorch without those of the export, which a separate process writes.
+    On another one than TensorFlow, these are a third of those of two networks, with BatchNormalization and averages,
+    and with dropout; on PyTorch without those of the export, which a separate process writes.
     """
     cells = all_cells()
     if backend == "tensorflow":
         return cells
-    chosen = [cell for cell in cells if cell.network in ("BatchNorm", "Recurrent")][::2]
-    return [cell for cell in chosen if backend == "jax" or cell.phase != "export"]
+    chosen = [cell for cell in cells if cell.network in ("BatchNorm", "Recurrent")]
+    return [cell for cell in chosen if backend == "jax" or cell.phase != "export"][::3]
 
 
 def slice_of_cells() -> list[Cell]:
