@@ -40,8 +40,8 @@ class BatchBuilder:
             return self.samples.batch(draw)
         if self.new_stack is not None:
             return slice_steps(self.samples, np.stack(draws), self.new_stack())
-        if self.samples.is_array_backed:
-            return self.samples.batch(np.concatenate(draws)).split_into_steps(len(draws[0]))
+        if (joined := self.samples.read_rows(np.concatenate(draws))) is not None:
+            return joined.split_into_steps(len(draws[0]))
         samples = self.samples
         stack = allocate_stack(len(draws), len(draws[0]), samples.inputs, samples.targets, self.allocate)
         batches = [samples.batch(draw, out) for draw, out in zip(draws, stack.unstack(), strict=True)]

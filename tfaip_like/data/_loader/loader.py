@@ -25,6 +25,7 @@ from tfaip_like.data._loader.producer import BatchProducer
 from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._loader.sampler import BucketBatchSampler, FixedSizeBatchSampler, SampleRows
 from tfaip_like.data._loader.streams import Bookmark, BookmarkedBatch, StreamState
+from tfaip_like.data._loader.windows import BlockSource
 from tfaip_like.data._sample import Mode
 from tfaip_like.data._settings import LoaderSettings
 from tfaip_like.data._workers.background import call_in_thread
@@ -364,6 +365,7 @@ class DataLoader:
         if self.samples.is_array_backed:
             return max(1, min(STEPS_PER_ARRAY_SLICE, steps))
         if self._steps_per_task == 0:
+            self._fill_source_buffer()
             begin = time.perf_counter()
             size = self.batch(0).nbytes()
             seconds = time.perf_counter() - begin
@@ -371,9 +373,15 @@ class DataLoader:
             self._steps_per_task = max(1, int(fit / self.accumulate))
         return max(1, min(self._steps_per_task, steps))
 
+    def _fill_source_buffer(self) -> None:
+        """Read the first batch of a source with blocks, which reads a whole window and would be measured as slow."""
+        if isinstance(self.samples.source, BlockSource) and self.batch_sampler is not None:
+            self.first_batch()
+
     def auto_select_num_workers(self, steps: int) -> None:
         """Choose the number of workers for `steps` batches, unless the user has set it."""
         if self.settings.num_processes is None and not self.samples.is_array_backed:
+            self._fill_source_buffer()
             begin = time.perf_counter()
             if self.batch_sampler is None and self.samples.mode is Mode.TRAIN:
                 self._first_stream_batch()

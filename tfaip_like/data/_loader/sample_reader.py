@@ -190,9 +190,7 @@ class SampleReader:
         Raises:
             UsageError: if a sample does not match its specification; names its index.
         """
-        if self.is_array_backed:
-            return self._slice_arrays(draw)
-        batch = self._read_rows(draw)
+        batch = self.read_rows(draw)
         if batch is None:
             batch = self._process_batch(draw)
         if batch is not None:
@@ -366,8 +364,10 @@ class SampleReader:
         self.seconds[-1] += time.perf_counter() - begin
         return batch
 
-    def _read_rows(self, draw: SampleRows) -> Batch | None:
-        """Return the batch of the rows of a `RowSource`; None if the samples have to be read one by one."""
+    def read_rows(self, draw: SampleRows) -> Batch | None:
+        """Return the batch of rows that the source reads together; None if samples have to be read one by one."""
+        if self.is_array_backed:
+            return self._slice_arrays(draw)
         if not isinstance(self.source, RowSource) or self.processors or self.cache is not None:
             return None
         begin = time.perf_counter()
