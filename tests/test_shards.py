@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -553,3 +554,14 @@ def test_a_window_mixes_samples_of_its_blocks_only() -> None:
         assert len(set(window.tolist())) == 5
         assert len(set(window[:50].tolist())) == 5
     assert len(set((blocks[:500] // 20).tolist())) > 1
+
+
+def test_the_memory_of_an_order_does_not_depend_on_the_number_of_samples() -> None:
+    total, block = 10**9, 10**5
+    tracemalloc.start()
+    sampler = WindowSampler(IndexRange(total), 3, np.arange(block, total + 1, block), 2)
+    rows = sampler.rows_at(total // 2, 100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(set(rows[:, INDEX].tolist())) == 100
+    assert peak < 20 * block * 2
