@@ -120,7 +120,7 @@ class FakePool:
     num_workers = 2
 
     def __init__(self, kind: type[WorkerPool]):
-        self.kind, self.is_closed = kind, False
+        self.type, self.kind, self.is_closed = kind, kind.kind, False
 
     def __enter__(self) -> FakePool:
         return self
@@ -142,7 +142,7 @@ def choose(
         return started.setdefault(kind, FakePool(kind))
 
     def measure(pool: FakePool, tasks: list[Any], repeats: int = 1) -> float:
-        return (1.0 if len(tasks) == 1 else threads) if pool.kind is ThreadPool else processes
+        return (1.0 if len(tasks) == 1 else threads) if pool.type is ThreadPool else processes
 
     monkeypatch.setattr(worker_choice, "_measure", measure)
     make_probe: Callable[[int], Any] = lambda size: size  # noqa: E731
@@ -152,7 +152,7 @@ def choose(
 
 def test_processes_are_not_started_if_threads_do_not_slow_each_other_down(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen, started = choose(monkeypatch, threads=1.05, processes=1.0)
-    assert chosen.kind is ThreadPool
+    assert chosen.type is ThreadPool
     assert list(started) == [ThreadPool]
     assert not chosen.is_closed
 
@@ -163,7 +163,7 @@ def test_the_faster_of_threads_and_processes_is_chosen(
 ) -> None:
     with caplog.at_level(logging.INFO):
         chosen, started = choose(monkeypatch, threads=1.9, processes=processes)
-    assert chosen.kind is expected
+    assert chosen.type is expected
     assert [pool.is_closed for pool in started.values()] == [pool is not chosen for pool in started.values()]
     assert "--train: data workers are" in caplog.text
     assert "threads 1.05, processes" in caplog.text

@@ -23,7 +23,8 @@ Each run is a separate process that ends after some seconds, the sides in turn, 
 Before that each side runs once for a few samples, not counted, so that byte code and file cache are warm; a side that
 fails there (because it is not installed, for instance) is left out, with a note. The first samples of each run must be
 exactly those of the loop. Shown are medians of the samples per second, relative to the loop (more is faster): from the
-start of the process, with imports and the start of the workers, and in the second half of the run, without them.
+start of the process, with imports and the start of the workers, and in the second half of the run, without them. The
+last table counts the CPU time of all processes, for machines that are busy: twice its ratio is what two idle cores allow.
 
     python scripts/benchmarks/loaders.py [--seconds S] [--rounds N] [--sides ...] [--tasks ...] [--batches ...]
 """
@@ -44,6 +45,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 
 Array = np.ndarray[Any, Any]
 Batches = Iterable[tuple[Array, Array]]
@@ -216,11 +218,13 @@ class Run(NamedTuple):
     """Samples per second since the start of the process."""
     stream: float
     """Samples per second in the second half of the run."""
+    cpu: float
+    """Samples per second of CPU time of all processes in the second half."""
 
 
 def run(side: str, task: str, batch: int, samples: int, seconds: float, start: float) -> Run:
     """Run a side in this process, until some seconds after the `start` of the process."""
-    count, checksum, middle, count_before = 0, 0.0, 0.0, 0
+    count, checksum, middle, count_before, cpu = 0, 0.0, 0.0, 0, 0.0
     for x, y in SIDES[side](task, batch, samples):
         total = float(x.sum(dtype="float64") + y.sum(dtype="float64"))
         if count < NUM_CHECKED_SAMPLES:
@@ -228,10 +232,17 @@ def run(side: str, task: str, batch: int, samples: int, seconds: float, start: f
         count += len(y)
         last = time.time()
         if not middle and last - start >= seconds / 2 and count >= NUM_CHECKED_SAMPLES:
-            middle, count_before = last, count
+            middle, count_before, cpu = last, count, cpu_seconds()
         elif middle and last - start >= seconds:
             break
-    return Run(checksum, count / (last - start), (count - count_before) / (last - middle))
+    later = count - count_before
+    return Run(checksum, count / (last - start), later / (last - middle), later / (cpu_seconds() - cpu))
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and its children."""
+    this = psutil.Process()
+    return sum(sum(process.cpu_times()[:2]) for process in (this, *this.children(recursive=True)))
 
 
 def measure(side: str, task: str, batch: int, samples: int, seconds: float) -> Run:
@@ -317,7 +328,12 @@ def main() -> None:
             for task in args.tasks
             for batch in args.batches
         }
-    for title, field in (("from the start of the process", "total"), ("in the second half of a run", "stream")):
+    tables = {
+        "from the start of the process": "total",
+        "in the second half of a run": "stream",
+        "in the second half of a run, by CPU time": "cpu",
+    }
+    for title, field in tables.items():
         rows = {row: {side: getattr(now, field) for side, now in of_sides.items()} for row, of_sides in results.items()}
         print_table(f"Samples per second relative to the loop, {title}", sides, rows)
 

@@ -242,10 +242,12 @@ class _ComponentBuilder:
         if loader.samples.is_array_backed:
             reason = "an ArraySource without processors is sliced in the main process"
             self.explicit_flags.reject((group, "cache"), reason)
-            for name in ("prefetch", "timeout_seconds", *(["num_processes"] if num_processes else [])):
+            names = ("prefetch", "timeout_seconds", "worker_type", *(["num_processes"] if num_processes else []))
+            for name in names:
                 self.explicit_flags.warn((group, name), reason)
         elif num_processes == 0:
-            self.explicit_flags.warn((group, "timeout_seconds"), "there are no data workers (num_processes 0)")
+            for name in ("timeout_seconds", "worker_type"):
+                self.explicit_flags.warn((group, name), "there are no data workers (num_processes 0)")
 
     def _build_optimizer(
         self, model: TrainingModel, loader: DataLoader, resume_state: ResumeState | None

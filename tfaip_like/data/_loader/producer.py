@@ -109,9 +109,10 @@ class BatchProducer:
             if not self._is_memory_logged and number == workers.max_outstanding:
                 self._is_memory_logged = True
                 logger.info(
-                    "--%s: %s, prefetch %s, %.3g MB shared memory",
+                    "--%s: %s (%s), prefetch %s, %.3g MB shared memory",
                     self.group,
-                    pluralize(workers.num_workers, f"data worker {workers.kind}"),
+                    pluralize(workers.num_workers, "data worker"),
+                    workers.kind,
                     pluralize(workers.max_outstanding, "task"),
                     workers.nbytes() / 1e6,
                 )

@@ -16,6 +16,7 @@ from tfaip_like.data._workers.background import call_in_thread, iterate_in_threa
 from tfaip_like.data._workers.pool import NotPicklableError
 from tfaip_like.data._workers.process import WorkerFunction
 from tfaip_like.data._workers.process_pool import ProcessPool
+from tfaip_like.data._workers.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
     from tfaip_like.data._settings import LoaderSettings
@@ -69,7 +70,8 @@ def map_tasks(
     num_workers = settings.num_processes if settings.num_processes is not None else choose_num_workers(seconds)
     if num_workers and seconds > 1:
         try:
-            workers = ProcessPool(work, num_workers, 2 * num_workers, settings.timeout_seconds, check)
+            pool = ThreadPool if settings.worker_type == "thread" else ProcessPool
+            workers = pool(work, num_workers, 2 * num_workers, settings.timeout_seconds, check)
         except NotPicklableError:
             if settings.num_processes is not None:
                 raise

@@ -65,7 +65,7 @@ class WorkerPool(abc.ABC):
     """
 
     kind: str
-    """What a worker is, for messages."""
+    """What workers are, for messages."""
 
     def __init__(
         self,

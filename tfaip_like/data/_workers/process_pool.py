@@ -31,7 +31,7 @@ MAX_RESTARTS = 5
 class ProcessPool(WorkerPool):
     """Worker processes; see `WorkerPool`."""
 
-    kind = "process"
+    kind = "processes"
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from tfaip_like.data._workers.shared_memory import SharedFile, unpack_views
 class ThreadPool(WorkerPool):
     """Worker threads; see `WorkerPool`."""
 
-    kind = "thread"
+    kind = "threads"
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ def start_faster_pool(
     logger.info(
         "--%s: data workers are %s (speed relative to one: %s)",
         group,
-        "threads" if chosen is threads else "processes",
+        chosen.kind,
         ", ".join(f"{name} {speed:.2f}" for name, speed in speeds.items()),
     )
     return chosen
