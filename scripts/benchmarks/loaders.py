@@ -24,7 +24,7 @@ Before that each side runs once for a few samples, not counted, so that byte cod
 fails there (because it is not installed, for instance) is left out, with a note. The first samples of each run must be
 exactly those of the loop. Shown are medians of the samples per second, relative to the loop (more is faster): from the
 start of the process, with imports and the start of the workers, and in the second half of the run, without them. The
-last table counts the CPU time of all processes, for machines that are busy: twice its ratio is what two idle cores allow.
+last table counts the CPU time of all processes, for busy machines: twice its ratio is what two idle cores allow.
 
     python scripts/benchmarks/loaders.py [--seconds S] [--rounds N] [--sides ...] [--tasks ...] [--batches ...]
 """
@@ -51,6 +51,7 @@ Array = np.ndarray[Any, Any]
 Batches = Iterable[tuple[Array, Array]]
 
 WORKERS, NUM_CHECKED_SAMPLES, NUM_IMAGES = 2, 512, 64
+CLOCK_TICK_S = 0.01
 IMAGES_VARIABLE = "LOADERS_IMAGES"
 """Environment variable with the directory of the JPEG files."""
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TFAIP_LOG_LEVEL": "error"}
@@ -236,7 +237,9 @@ def run(side: str, task: str, batch: int, samples: int, seconds: float, start: f
         elif middle and last - start >= seconds:
             break
     later = count - count_before
-    return Run(checksum, count / (last - start), later / (last - middle), later / (cpu_seconds() - cpu))
+    return Run(
+        checksum, count / (last - start), later / (last - middle), later / max(cpu_seconds() - cpu, CLOCK_TICK_S)
+    )
 
 
 def cpu_seconds() -> float:
