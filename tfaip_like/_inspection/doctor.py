@@ -15,6 +15,7 @@ from tfaip_like._training.devices import configure_devices
 from tfaip_like._user_code.trust import trust_record_path
 from tfaip_like._utils.errors import UsageError, format_bytes, pluralize, short_error_message, truncate_list
 from tfaip_like._utils.lazy_keras import initialize_backend, is_set_by_us, set_backend
+from tfaip_like._utils.operating_system import get_memory_bytes
 from tfaip_like.params import Params
 from tfaip_like.settings import Device
 
@@ -102,7 +103,7 @@ def _check_packages(backend: str) -> Iterator[Finding]:
 
 def _check_machine() -> Iterator[Finding]:
     yield Finding("CPU", f"{checks.usable_cpus():g} of {os.cpu_count()} cores available")
-    total, free = checks.get_memory_bytes()
+    total, free = get_memory_bytes()
     text = f"{format_bytes(free)} free of {format_bytes(total)}"
     if free >= checks.MIN_MEMORY_BYTES:
         yield Finding("memory", text)

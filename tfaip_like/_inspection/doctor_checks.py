@@ -95,19 +95,6 @@ def usable_cpus() -> float:
     return cores
 
 
-def get_memory_bytes() -> tuple[int, int]:
-    """Return total and free memory in bytes, within the limit of a container."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    total, free = memory.total, memory.available
-    with suppress(OSError, ValueError):  # the limits of a container are unknown to psutil
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        total, free = min(total, limit), min(free, limit - used)
-    return total, free
-
-
 def max_open_files() -> int:
     """Return the maximum number of open files of this process."""
     try:

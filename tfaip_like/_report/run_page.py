@@ -30,6 +30,8 @@ PROGRESS_COLUMNS = {
     "input_bound": "input-bound share (waiting for data)",
     "gradient_norm": "gradient norm",
     "memory_mb": "memory in MB",
+    "gpu_memory_mb": "peak GPU memory in MB",
+    "mfu": "share of the peak FLOP/s (MFU)",
 }
 KIND_NAMES = {
     "train": "training",

@@ -20,7 +20,7 @@ HISTORY = "history.csv"
 RUN_MARKERS = (RUN, TRAINER_PARAMS, HISTORY)
 """Files, one of which every run directory contains."""
 
-NONDETERMINISTIC_COLUMNS = ("seconds", "samples_per_second", "input_bound", "memory_mb")
+NONDETERMINISTIC_COLUMNS = ("seconds", "samples_per_second", "input_bound", "memory_mb", "gpu_memory_mb", "mfu")
 """Columns of `history.csv` that differ between identical runs."""
 GRADIENT_NORM = "gradient_norm"
 BOOKKEEPING_COLUMNS = ("epoch", "step", "lr", *NONDETERMINISTIC_COLUMNS, GRADIENT_NORM)

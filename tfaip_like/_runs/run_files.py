@@ -113,6 +113,8 @@ class RunSummary(TypedDict, total=False):
     stopped_early: str | None
     last: dict[str, float]
     parameters: dict[str, str]
+    peak_memory_mb: dict[str, float]
+    """Peak memory of the process (`host`) and on the GPUs (`gpu`) since the last start."""
 
 
 RUN_INFO_FORMAT = FileFormat("run.json", RunInfo)

@@ -73,6 +73,8 @@ class EpochLine:
 
         groups = self._group_names(row)
         speed = f"{row['samples_per_second']:.0f} samples/s, input-bound {100 * row['input_bound']:.0f} %"
+        if "mfu" in row:
+            speed += f", MFU {100 * row['mfu']:.3g} %"
         gain = numbers([GAIN]) if GAIN in row else ""
         parts = [*map(numbers, groups.values()), gain, f"lr {row['lr']:.3g}, {speed}"]
         line = f"{self._format_head(row)} " + " | ".join(part for part in parts if part)

@@ -15,6 +15,7 @@ from tfaip_like._runs.run_files import as_row_epoch
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.callbacks.validation_observer import ValidationObserver
 from tfaip_like._training.components import TrainingComponents
+from tfaip_like._training.device_usage import DeviceUsage
 from tfaip_like._training.exports import exported_weights
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers
 from tfaip_like._training.selection.model_selection import SelectionUpdate
@@ -35,10 +36,18 @@ class Evaluation:
         components: components of the run.
         context: view of the training for callbacks.
         loggers: loggers of the run.
+        device_usage: measurement of the use of the devices.
     """
 
-    def __init__(self, components: TrainingComponents, context: TrainingContext, loggers: TrainingLoggers):
+    def __init__(
+        self,
+        components: TrainingComponents,
+        context: TrainingContext,
+        loggers: TrainingLoggers,
+        device_usage: DeviceUsage,
+    ):
         self.components = components
+        self._device_usage = device_usage
         self.context = context
         self.loggers = loggers
 
@@ -122,7 +131,8 @@ class Evaluation:
 
     def _measurements(self, state: TrainState) -> dict[str, float]:
         """Return the learning rate, and throughput and memory since the last evaluation."""
-        part = (state.step - state.evaluated_step) / state.steps_per_epoch
+        steps = state.step - state.evaluated_step
+        part = steps / state.steps_per_epoch
         seconds = state.seconds - state.evaluated_seconds
         return {
             "lr": self._last_learning_rate(),
@@ -130,6 +140,7 @@ class Evaluation:
             "samples_per_second": round(self.components.loader.samples_per_epoch * part / seconds, 1),
             "input_bound": round(min(1.0, state.waited / seconds), 4),
             "memory_mb": resident_memory_mb(),
+            **self._device_usage.measurements(steps, seconds),
         }
 
     def _last_learning_rate(self) -> float:

@@ -108,6 +108,11 @@ class TrainingFeed:
         if self._prefetcher is not None:
             self._prefetcher.close()
 
+    @property
+    def stack_size(self) -> int:
+        """Return the number of batches in a stack; 0 if elements are single batches."""
+        return max(self._steps_per_execution, MIN_STEPS_PER_STACK) * self._accumulate if self._uses_ring else 0
+
     def release(self) -> None:
         """End the threads, and release references to the loader."""
         if self._ring is not None:
@@ -154,8 +159,7 @@ class TrainingFeed:
     def _acquire_stack(self) -> Batch:
         assert self._loader is not None
         if self._ring is None:
-            length = max(self._steps_per_execution, MIN_STEPS_PER_STACK) * self._accumulate
-            self._ring = StackRing(self._loader, length)
+            self._ring = StackRing(self._loader, self.stack_size)
         self._stacks.append(self._ring.acquire())
         return self._stacks[-1].batch
 

@@ -19,6 +19,7 @@ from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Posit
 from tfaip_like._training.checkpointing.manager import CheckpointManager
 from tfaip_like._training.checkpointing.state_schema import CallbackState, SavedState
 from tfaip_like._training.components import TrainingComponents
+from tfaip_like._training.device_usage import DeviceUsage
 from tfaip_like._training.evaluation import Evaluation
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers
 from tfaip_like._training.non_finite import NonFiniteGuard
@@ -57,7 +58,8 @@ class TrainingLoop:
         self.schedule_begin = resume_state.schedule_begin() if resume_state else 0.0
         path = components.output_dir.path if components.output_dir is not None else None
         self.context = TrainingContext(components.scenario, path, components.model, self.state, self.step)
-        self.evaluation = Evaluation(components, self.context, loggers)
+        self.device_usage = DeviceUsage(components)
+        self.evaluation = Evaluation(components, self.context, loggers, self.device_usage)
         self.non_finite = NonFiniteGuard(components)
         self._saved_state = dataclasses.replace(self.state)
         """State of the last checkpoint, initially that from which the run starts."""
@@ -88,6 +90,9 @@ class TrainingLoop:
         try:
             self._run_sanity_check()
             self.components.interrupt.check()
+            if not self._is_finished:
+                self.device_usage.analyze()
+                self.components.interrupt.check()
             self._begin_training()
             while not self._is_finished:
                 if self.state.metrics is None:

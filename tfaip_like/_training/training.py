@@ -21,6 +21,7 @@ from tfaip_like._runs.run_files import RUN_SUMMARY_FORMAT, RunSummary, format_ro
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._training.component_builder import build_components
 from tfaip_like._training.components import TrainingComponents
+from tfaip_like._training.device_usage import DeviceUsage
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.evaluation import export_last
 from tfaip_like._training.initialization.saved_weights import find_weights_file
@@ -35,7 +36,7 @@ from tfaip_like._training.used_data import write_used_data
 from tfaip_like._user_code.trust import record_trusted_code
 from tfaip_like._utils.code_origin import imported_user_files
 from tfaip_like._utils.console import log_to_file
-from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError, pluralize
+from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError, format_bytes, pluralize
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.interruption import PhaseHook, graceful_shutdown_signals
 from tfaip_like._utils.operating_system import require_posix
@@ -217,14 +218,14 @@ def _make_loggers(components: TrainingComponents, resume_state: ResumeState | No
 def _train_and_export(
     components: TrainingComponents, loggers: TrainingLoggers, resume_state: ResumeState | None
 ) -> TrainResult:
+    loop = TrainingLoop(components, loggers, resume_state)
     try:
-        loop = TrainingLoop(components, loggers, resume_state)
         loop.run()
     except Interrupted:
         if rows := components.recorder.history.rows:
             logger.info("stopped after %s", format_row_place(rows[-1]))
             with suppress(Interrupted):  # raised instead of waiting for space on a full disk
-                _write_summary(components)
+                _write_summary(components, loop.device_usage)
         raise
     export_last(components)
     if components.selection.best.epoch is None:
@@ -232,7 +233,7 @@ def _train_and_export(
     elif components.output_dir is not None and not components.output_dir.best.exists():
         logger.warning("%s was deleted during training", components.output_dir.best)
     finalize_averaged_weights(components.optimizer)  # the returned network has the same weights as the exports
-    _write_summary(components)
+    _write_summary(components, loop.device_usage)
     components.callbacks.call("on_train_end", loop.context)
     return _make_result(components)
 
@@ -281,10 +282,12 @@ def _make_result(components: TrainingComponents) -> TrainResult:
     )
 
 
-def _write_summary(components: TrainingComponents) -> None:
-    best = components.selection.best
+def _write_summary(components: TrainingComponents, device_usage: DeviceUsage) -> None:
+    best, peak_mb = components.selection.best, device_usage.peak_memory_mb()
     if best.epoch is not None:
         logger.info("best %s: %s %.4g", best.place, best.monitor, best.value)
+    peaks = ", ".join(f"{format_bytes(1e6 * size)} ({place})" for place, size in peak_mb.items())
+    logger.info("Peak memory: %s", peaks)
     output_dir = components.output_dir
     if output_dir is None:
         logger.warning("no --trainer.output_dir given; results were not saved")
@@ -300,6 +303,7 @@ def _write_summary(components: TrainingComponents) -> None:
         "stopped_early": components.selection.stop_reason,
         "last": components.recorder.history.rows[-1],
         "parameters": non_default_flags(components.scenario),
+        "peak_memory_mb": peak_mb,
     }
     retry_while_disk_full(
         output_dir.path,

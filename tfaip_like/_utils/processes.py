@@ -6,10 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 MAX_COUNTED_INTERVAL_S = 1.0
 """Maximum time between two updates that counts as waiting; longer intervals mean that the process was suspended."""
@@ -85,6 +87,19 @@ def resident_memory_mb() -> float:
     import psutil
 
     return round(psutil.Process().memory_info().rss / 1e6, 1)
+
+
+def peak_resident_memory_mb() -> float:
+    """Return the maximum resident set size of this process so far in MB (10^6 bytes)."""
+    try:
+        # Not `getrusage`, which on Linux also counts the process that started this one, up to its `exec`.
+        status = Path("/proc/self/status").read_text()
+        return round(int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6, 1)
+    except (OSError, ValueError, IndexError):  # macOS
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
 def session_memory_mb(session: int) -> float:

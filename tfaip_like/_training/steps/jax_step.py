@@ -14,6 +14,7 @@ from jax import numpy as jnp
 from jax.extend.core import Literal as JaxLiteral
 
 from tfaip_like._training.stack_ring import Stack, StacksInFlight
+from tfaip_like._training.steps.program_cost import ProgramCost, analyze_jax_program, make_stack
 from tfaip_like._training.steps.training_model import TrainingModel, batch_size
 from tfaip_like._training.steps.update_check import Gradients, UpdateCheck
 
@@ -236,3 +237,10 @@ class JaxTrainStep:
             return equation is not None and equation.primitive.name in copies and is_zero(equation.invars[0])
 
         return [None if is_zero(gradient) else gradient for gradient in traced.outvars]
+
+    def analyze(self, example: ModelInputs, stack_size: int) -> ProgramCost:
+        """Return the cost of a step; see `TrainStep.analyze`."""
+        if not stack_size or not self._is_compiled:
+            return ProgramCost()
+        arguments = (self._read_state(), make_stack(example, stack_size), jnp.int32(1))
+        return analyze_jax_program(self._run, arguments, self._accumulate)

@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfaip_like._keras_ext.extended_optimizer import disable_all_reduce
 from tfaip_like._training.stack_ring import Stack, StacksInFlight
 from tfaip_like._training.steps.data_parallel import DataParallel
+from tfaip_like._training.steps.program_cost import ProgramCost, analyze_tensorflow_program, make_stack
 from tfaip_like._training.steps.training_model import TrainingModel, batch_size
 from tfaip_like._training.steps.update_check import Gradients, UpdateCheck
 from tfaip_like.data._loader.sample_reader import SampleReader
@@ -206,6 +207,12 @@ class TensorFlowTrainStep:
     def _apply_gradients(self, gradients: Gradients, weights: Weights) -> bool:
         self._optimizer.apply(gradients, weights)
         return True
+
+    def analyze(self, example: ModelInputs, stack_size: int) -> ProgramCost:
+        """Return the cost of a step; see `TrainStep.analyze`."""
+        if not stack_size or self._model.run_eagerly:
+            return ProgramCost()
+        return analyze_tensorflow_program(self._run, make_stack(example, stack_size), self._accumulate)
 
 
 def _batch_spec(samples: SampleReader) -> dict[str, Any]:

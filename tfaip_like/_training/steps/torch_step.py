@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import keras
 
+from tfaip_like._training.steps.program_cost import ProgramCost, analyze_torch_step
 from tfaip_like._training.steps.training_model import TrainingModel, batch_size
 from tfaip_like._training.steps.update_check import Gradients, UpdateCheck
 
@@ -77,3 +78,7 @@ class TorchTrainStep:
         _, loss = self._model.evaluate_batch(batch, training=True)
         self._model.optimizer.scale_loss(loss).backward()
         return loss.detach(), [weight.value.grad for weight in self._weights]
+
+    def analyze(self, example: Mapping[str, Any], stack_size: int) -> ProgramCost:
+        """Return the cost of a step; see `TrainStep.analyze`."""
+        return analyze_torch_step(self._model, example, self._accumulate)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import keras
 
 from tfaip_like._training.steps.compilation import compile_model
+from tfaip_like._training.steps.program_cost import ProgramCost
 from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
@@ -38,6 +39,14 @@ class TrainStep(Protocol):
 
     def sync_to_model(self) -> None:
         """Write the current values to the variables of the model."""
+
+    def analyze(self, example: Mapping[str, Any], stack_size: int) -> ProgramCost:
+        """Return the cost of a step, from the program that the first execution would otherwise compile or trace.
+
+        Args:
+            example: model inputs of the first batch.
+            stack_size: batches in an element of the data; 0 if elements are single batches, whose shapes may differ.
+        """
 
 
 def compile_train_step(
