@@ -69,6 +69,7 @@ def test_the_operations_of_a_step_are_those_of_its_matrix_products(flops: Any, m
     assert flops(model=model, train={"batch_size": batch_size}) == pytest.approx(expected, rel=0.25)
 
 
+@pytest.mark.slow
 def test_a_step_of_several_batches_has_the_operations_of_all(flops: Any) -> None:
     settings: dict[str, Any] = {"model": Wide(), "train": {"batch_size": 256}}
     accumulated = flops(**settings, trainer={"accumulate_steps": 4})

@@ -16,23 +16,13 @@ import keras
 from tfaip_like._user_code.code_errors import innermost_user_frame
 from tfaip_like._user_code.error_hints import describe_error
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.processes import run_child_process
+from tfaip_like._utils.processes import child_code, run_child_process
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.params import Params
 
 logger = logging.getLogger(__name__)
 
 SCRIPT_MODULE = "__main__"
-_CHILD = """
-import signal
-from tfaip_like._utils.interruption import HANDLED_SIGNALS
-from tfaip_like._utils.processes import exit_with_parent
-exit_with_parent()
-for signum in HANDLED_SIGNALS:  # Ctrl-C reaches this process too, but only its parent decides when to stop
-    signal.signal(signum, signal.SIG_IGN)
-from tfaip_like._export.tensorflow_process import main
-main()
-"""
 
 
 def call_in_tensorflow_process(scenario: Params, function: Callable[..., None], *args: object) -> None:
@@ -57,7 +47,9 @@ def call_in_tensorflow_process(scenario: Params, function: Callable[..., None], 
         call, result = Path(folder, "call"), Path(folder, "result")
         call.write_bytes(pickle.dumps((function, args)))
         module = type(scenario).__module__
-        done = run_child_process([sys.executable, "-c", _CHILD, module, str(call), str(result)], environment)
+        done = run_child_process(
+            [sys.executable, "-c", child_code(__name__), module, str(call), str(result)], environment
+        )
         if done.returncode or not result.exists():
             raise RuntimeError(f"TensorFlow cannot export the network:\n{done.stderr[-2000:]}")
         answer = json.loads(result.read_text(encoding="utf-8"))

@@ -39,7 +39,7 @@ def open_data_loader(
             samples = prepared.trainer.samples_per_epoch
             is_stream = any(isinstance(processor, StreamProcessor) for processor in prepared.data.pipeline(Mode.TRAIN))
             if samples is None and (is_stream or not hasattr(source, "__len__")):
-                samples = prepared.train.batch_size  # the length of an epoch does not matter here
+                samples = prepared.train.fixed_batch_size  # the length of an epoch does not matter here
             batches = open_training(prepared.data, source, prepared.train, samples, seed, check)
         else:
             source = prepared.select_source(Mode.EVALUATE)

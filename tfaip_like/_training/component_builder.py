@@ -30,6 +30,7 @@ from tfaip_like._training.recorder import EpochRecorder
 from tfaip_like._training.resume import ResumeState
 from tfaip_like._training.selection.model_selection import ModelSelection
 from tfaip_like._training.steps.compilation import choose_steps_per_execution
+from tfaip_like._training.steps.rematerialization import rematerialize
 from tfaip_like._training.steps.train_step import compile_train_step
 from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._training.train_state import TrainState
@@ -139,6 +140,8 @@ class _ComponentBuilder:
         networks = build_networks(scenario.model, scenario.data)
         if trainer.no_train_scope is not None:
             freeze(networks.training, trainer.no_train_scope)
+        if trainer.remat is not None:
+            rematerialize(networks.training, trainer.remat)
         if scenario.warmstart.model is not None and resume_state is None:
             warm_start(networks.training, scenario.warmstart)
         example = loader.batch(0)

@@ -88,6 +88,7 @@ class DeviceUsage:
     def __init__(self, components: TrainingComponents):
         self._components = components
         self._cost = ProgramCost()
+        self._estimated_max: int | None = None
 
     def analyze(self) -> None:
         """Analyze the program of the training step, and log an estimate of its memory."""
@@ -113,7 +114,17 @@ class DeviceUsage:
             f", {self._cost.flops / 1e9:.3g} GFLOP" if self._cost.flops else "",
         )
         if free is not None and state + temporary > free:
-            logger.warning("the training step may not fit into memory; reduce --train.batch_size")
+            logger.warning(
+                "the training step may not fit into memory; --train.batch_size auto finds a batch size that fits"
+            )
+        if free is not None and self._cost.temporary_bytes is not None:
+            size = self._components.loader.batch_size
+            self._estimated_max = max(0, int(size * (free - state) / max(1, temporary)))
+
+    def estimate_batch_size(self) -> int | None:
+        """Return the estimated largest batch size that fits, after one that did not; None if unknown."""
+        size = self._estimated_max
+        return size if size and size < self._components.loader.batch_size else None
 
     @cached_property
     def _peak_flops(self) -> float:

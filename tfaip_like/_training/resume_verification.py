@@ -169,7 +169,7 @@ def _too_short_error() -> UsageError:
 
 def _shorten(scenario: Scenario, output_dir: Path) -> Scenario:
     trainer = scenario.trainer
-    samples = NUM_STEPS * scenario.train.batch_size * trainer.accumulate_steps
+    samples = NUM_STEPS * scenario.train.fixed_batch_size * trainer.accumulate_steps
     trainer = dataclasses.replace(
         trainer,
         epochs=NUM_EPOCHS,

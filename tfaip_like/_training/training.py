@@ -18,6 +18,7 @@ from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import OutputDirLock, OutputDirLostError, lock_output_dir
 from tfaip_like._runs.reader import Run
 from tfaip_like._runs.run_files import RUN_SUMMARY_FORMAT, RunSummary, format_row_place
+from tfaip_like._training.batch_size_search import find_batch_size
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._training.component_builder import build_components
 from tfaip_like._training.components import TrainingComponents
@@ -27,6 +28,7 @@ from tfaip_like._training.evaluation import export_last
 from tfaip_like._training.initialization.saved_weights import find_weights_file
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers, check_logger_packages
 from tfaip_like._training.loop import TrainingLoop
+from tfaip_like._training.out_of_memory import explain_out_of_memory
 from tfaip_like._training.provenance import RunMetadata
 from tfaip_like._training.reporter import write_final_report
 from tfaip_like._training.resume import ResumeState, load_resume_state, log_param_changes
@@ -38,7 +40,7 @@ from tfaip_like._utils.code_origin import imported_user_files
 from tfaip_like._utils.console import log_to_file
 from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError, format_bytes, pluralize
 from tfaip_like._utils.files import retry_while_disk_full
-from tfaip_like._utils.interruption import PhaseHook, graceful_shutdown_signals
+from tfaip_like._utils.interruption import InterruptFlag, PhaseHook, graceful_shutdown_signals
 from tfaip_like._utils.operating_system import require_posix
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.data._sample import Mode
@@ -120,11 +122,13 @@ def run_training(
             scenario = prepared
             if not any(resources.iterdir()):
                 resources.rmdir()
+            scenario = _with_batch_size(scenario, devices, interrupt)
         else:  # its parameters include the results of `adapt`
             source = scenario.select_source(Mode.TRAIN)
         params = make_paths_relative(scenario, output_dir.path) if output_dir is not None else scenario
         if output_dir is not None and resume_state is None:
             write_params(params, output_dir.trainer_params)
+        stack.enter_context(explain_out_of_memory(scenario))
         components = stack.enter_context(
             build_components(
                 scenario, source, output_dir, interrupt, devices, resume_state, explicit_flags, keras_callbacks
@@ -152,7 +156,7 @@ def _set_checkpoint_dir(output_dir: OutputDir, checkpoint_dir: Path, explicit_fl
 
 def _check_batch_size_divisible(scenario: Scenario, devices: Devices) -> None:
     size, count = scenario.train.batch_size, len(devices.gpus)
-    if count > 1 and size % count:
+    if count > 1 and size != "auto" and size % count:
         raise UsageError(
             f"--train.batch_size {size} must be divisible by the number of GPUs ({count}), "
             f"e.g. {-(-size // count) * count}"
@@ -220,7 +224,8 @@ def _train_and_export(
 ) -> TrainResult:
     loop = TrainingLoop(components, loggers, resume_state)
     try:
-        loop.run()
+        with explain_out_of_memory(components.scenario, loop.device_usage.estimate_batch_size):
+            loop.run()
     except Interrupted:
         if rows := components.recorder.history.rows:
             logger.info("stopped after %s", format_row_place(rows[-1]))
@@ -311,6 +316,14 @@ def _write_summary(components: TrainingComponents, device_usage: DeviceUsage) ->
         components.interrupt.check,
     )
     logger.info("results saved to %s", output_dir.path)
+
+
+def _with_batch_size(scenario: Scenario, devices: Devices, interrupt: InterruptFlag) -> Scenario:
+    """Return the scenario with a number as batch size; if it is `auto`, the largest that fits into memory."""
+    if scenario.train.batch_size != "auto":
+        return scenario
+    size = find_batch_size(scenario, max(1, len(devices.gpus)), interrupt.check)
+    return dataclasses.replace(scenario, train=dataclasses.replace(scenario.train, batch_size=size))
 
 
 def _with_random_seed(scenario: Scenario) -> Scenario:

@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 MAX_COUNTED_INTERVAL_S = 1.0
 """Maximum time between two updates that counts as waiting; longer intervals mean that the process was suspended."""
+CHECK_INTERVAL_S = 0.1
 _PARENT_PIPE_VARIABLE = "TFAIP_LIKE_LIFELINE"
 
 
@@ -190,22 +191,59 @@ def exit_with_parent() -> None:
         exit_when_closed(int(parent_pipe))
 
 
-def run_child_process(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+_CHILD_CODE = """
+import signal
+from tfaip_like._utils.interruption import HANDLED_SIGNALS
+from tfaip_like._utils.processes import exit_with_parent
+exit_with_parent()
+for signum in HANDLED_SIGNALS:  # Ctrl-C reaches this process too, but only its parent decides when to stop
+    signal.signal(signum, signal.SIG_IGN)
+from {module} import main
+main()
+"""
+
+
+def child_code(module: str) -> str:
+    """Return the code of a child process that calls `main` of a module and ends with its parent."""
+    return _CHILD_CODE.format(module=module)
+
+
+def run_child_process(
+    words: Sequence[str], environment: Mapping[str, str], check: Callable[[], None] = lambda: None
+) -> subprocess.CompletedProcess[str]:
     """Run a program that calls `exit_with_parent`, so that it does not outlive this process; return its output.
 
     Args:
         words: program and arguments.
         environment: environment variables of the program.
+        check: called while waiting; may raise to end the program.
     """
     parent_pipe = ParentPipe()
     try:
-        return subprocess.run(
+        with subprocess.Popen(
             words,
             env={**environment, **parent_pipe.environment},
             pass_fds=[parent_pipe.descriptor],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-        )
+        ) as process:
+            while True:
+                try:
+                    output, errors = process.communicate(timeout=CHECK_INTERVAL_S)
+                    return subprocess.CompletedProcess(words, process.returncode, output, errors)
+                except subprocess.TimeoutExpired:
+                    _check_or_kill(process, check)
+                except BaseException:
+                    process.kill()
+                    raise
     finally:
         parent_pipe.close()
+
+
+def _check_or_kill(process: subprocess.Popen[str], check: Callable[[], None]) -> None:
+    try:
+        check()
+    except BaseException:
+        process.kill()
+        raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
+from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._filters import Filter
 from tfaip_like.data._resampling import Resample
 from tfaip_like.params import Params
@@ -52,11 +53,14 @@ class BaseLoaderSettings(Params):
     """Timeout of a data worker for a single sample, in seconds; 0 disables the timeout."""
 
     def check(self) -> None:
-        self.require(self.batch_size >= 1, "batch_size", "must be at least 1")
+        self._check_batch_size()
         self.require(self.limit is None or self.limit >= 1, "limit", "must be at least 1; omit it for all samples")
         self.require(1 <= self.prefetch <= 256, "prefetch", "must be from 1 to 256")
         self.require(self.num_processes is None or self.num_processes >= 0, "num_processes", "must not be negative")
         self.require(self.timeout_seconds >= 0, "timeout_seconds", "must not be negative")
+
+    def _check_batch_size(self) -> None:
+        self.require(self.batch_size >= 1, "batch_size", "must be at least 1")
 
 
 class LoaderSettings(BaseLoaderSettings):
@@ -145,6 +149,10 @@ class TrainLoaderSettings(LoaderSettings):
         "folds": "k_folds num_folds n_splits cross_validation",
     }
 
+    batch_size: int | Literal["auto"] = 16  # type: ignore[assignment]  # a number once the training has begun
+    """Number of samples per batch; auto tries which is the largest whose training steps fit into memory, once before a
+    new run."""
+
     shuffle: bool = True
     """Shuffle the samples, in a different order for each pass that is determined by the random seed."""
 
@@ -154,6 +162,21 @@ class TrainLoaderSettings(LoaderSettings):
 
     fold: Annotated[int, Requires("folds", "cross-validation is disabled (--train.folds 0)")] = 1
     """Fold to validate on, from 1 to folds. The exports of all folds can be used as an ensemble."""
+
+    @property
+    def fixed_batch_size(self) -> int:
+        """Return the batch size.
+
+        Raises:
+            UsageError: if it is `auto`.
+        """
+        if self.batch_size == "auto":
+            raise UsageError("--train.batch_size auto: only a new training finds the batch size; pass a number")
+        return self.batch_size
+
+    def _check_batch_size(self) -> None:
+        if self.batch_size != "auto":
+            super()._check_batch_size()
 
     def check(self) -> None:
         super().check()

@@ -39,6 +39,7 @@ class Trainer(Params):
         "accumulate_steps": "accumulate_grad_batches gradient_accumulation_steps grad_accum",
         "precision": "dtype dtype_policy mixed_precision fp16 bf16 amp",
         "no_train_scope": "freeze frozen_layers trainable",
+        "remat": "gradient_checkpointing activation_checkpointing rematerialization recompute",
         "on_nan": "terminate_on_nan detect_anomaly",
         "sanity_check": "num_sanity_val_steps fast_dev_run",
         "checkpoint_every": "save_freq every_n_epochs every_n_train_steps save_steps",
@@ -107,6 +108,10 @@ class Trainer(Params):
     no_train_scope: str | None = None
     """Regular expression for the paths of layers or graphs to freeze (encoder/conv, encoder), with all layers in them.
     model.txt of a run lists the paths."""
+
+    remat: str | None = None
+    """Regular expression for the paths of layers that recompute their activations in the backward pass instead of
+    keeping them (rematerialization, gradient checkpointing): less memory, more time."""
 
     on_nan: Literal["stop", "skip"] = "stop"
     """Action on a non-finite loss or gradient: stop with a diagnosis, or skip the step."""
@@ -184,6 +189,7 @@ class Trainer(Params):
         )
         self.require(self.accumulate_steps >= 1, "accumulate_steps", "must be at least 1")
         self.require_regex("no_train_scope", self.no_train_scope or "")
+        self.require_regex("remat", self.remat or "")
         try:
             parse_interval(self.checkpoint_every)
         except ValueError as problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sized
 
 from tfaip_like._user_code.code_errors import CodeError, attribute_errors_to
@@ -10,13 +11,13 @@ from tfaip_like.data._data import Data, Source
 from tfaip_like.data._loader.counting import PassCounts
 from tfaip_like.data._loader.loader import DataLoader, no_check
 from tfaip_like.data._sample import Mode
-from tfaip_like.data._settings import LoaderSettings
+from tfaip_like.data._settings import LoaderSettings, TrainLoaderSettings
 
 
 def open_training(
     data: Data,
     source: Source | None,
-    settings: LoaderSettings,
+    settings: TrainLoaderSettings,
     samples_per_epoch: int | None,
     seed: int,
     check: Callable[[], None] = no_check,
@@ -36,8 +37,10 @@ def open_training(
         pass_counts: see `DataLoader`.
 
     Raises:
-        UsageError: if there are no samples, or the first sample does not match its specification.
+        UsageError: if there are no samples, the first sample does not match its specification, or the batch size is
+            not known.
     """
+    settings = dataclasses.replace(settings, batch_size=settings.fixed_batch_size)
     if source is None or is_empty(validate_source(source, data, Mode.TRAIN)):
         what = "an empty source" if source is not None else "None"
         raise CodeError(
