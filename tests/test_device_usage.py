@@ -16,6 +16,7 @@ from stopping import RaggedPoints
 from tfaip_like import Tensors, ops, train
 from tfaip_like._training import device_usage
 from tfaip_like._training.device_usage import DeviceUsage
+from tfaip_like._training.loop import TrainingLoop
 from tfaip_like._utils import operating_system
 from tfaip_like._utils.operating_system import get_memory_bytes
 from tfaip_like._utils.processes import peak_resident_memory_mb, resident_memory_mb
@@ -74,6 +75,25 @@ def test_a_step_of_several_batches_has_the_operations_of_all(flops: Any) -> None
     settings: dict[str, Any] = {"model": Wide(), "train": {"batch_size": 256}}
     accumulated = flops(**settings, trainer={"accumulate_steps": 4})
     assert accumulated == pytest.approx(4 * flops(**settings), rel=0.1)
+
+
+def test_the_analysis_is_no_further_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[tuple[str, str]] = []
+    loops: list[TrainingLoop] = []
+    if IS_JAX:
+        import jax
+
+        jax.monitoring.register_event_duration_secs_listener(
+            lambda name, *_, **details: compiled.append((name.rpartition("/")[2], details.get("fun_name", "")))
+        )
+    run = TrainingLoop.run
+    monkeypatch.setattr(TrainingLoop, "run", lambda self: (loops.append(self), run(self)))
+    train_one_epoch(model=Wide())
+    if keras.backend.backend() == "tensorflow":
+        step: Any = loops[0].step
+        assert step._run.experimental_get_tracing_count() == 1
+    else:
+        assert sum(kind == "backend_compile_duration" and "run_stack" in name for kind, name in compiled) == IS_JAX
 
 
 def test_batches_of_different_shapes_have_no_share_of_the_peak() -> None:

@@ -94,8 +94,8 @@ def try_batch_size(scenario: Scenario, devices: Devices, size: int) -> int:
     source = trial.select_source(Mode.TRAIN)
     with build_components(trial, source, None, InterruptFlag(), devices) as components:
         data, executions = components.feed.open(0)
-        for number in range(min(NUM_EXECUTIONS, len(executions))):
-            results = components.step.run(data, len(executions[number]))
+        for _ in range(min(NUM_EXECUTIONS, len(executions))):
+            results = components.step.run(data, len(executions.popleft()))
             float(results["loss"])  # waits for the device
         loader = components.loader
         return max(1, (trainer.samples_per_epoch or len(loader)) // loader.accumulate)
