@@ -26,6 +26,7 @@ hypothesis.settings.load_profile("patient")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 _CONFIGURATION = tempfile.TemporaryDirectory(prefix="configuration-")  # removed at the end of the process
 os.environ["XDG_CONFIG_HOME"] = _CONFIGURATION.name  # what tests train must not be recorded as this user's code
+os.environ["XDG_CACHE_HOME"] = os.path.join(_CONFIGURATION.name, "cache")
 sys.path.insert(0, str(REPOSITORY))  # the scenarios are not installed
 
 _LONGEST = ("faults", "resume", "train_scenario", "sequences", "special_paths", "text_lines", "batch_training")

@@ -77,7 +77,7 @@ def test_a_step_of_several_batches_has_the_operations_of_all(flops: Any) -> None
     assert accumulated == pytest.approx(4 * flops(**settings), rel=0.1)
 
 
-def test_the_analysis_is_no_further_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_analysis_does_not_compile_the_step_again(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[tuple[str, str]] = []
     loops: list[TrainingLoop] = []
     if IS_JAX:

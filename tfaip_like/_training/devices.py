@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfaip_like._training.compilation_cache import enable_compilation_cache
 from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.lazy_keras import set_variable
 from tfaip_like._utils.operating_system import num_usable_cpus
@@ -188,6 +189,8 @@ class _JaxBackend:
 
     def configure(self, chosen: Sequence[int], device: Device) -> None:
         _hide_gpus_from_tensorflow()
+        if device.compilation_cache:
+            enable_compilation_cache(self.jax)
         if chosen:
             self.jax.config.update("jax_default_device", self.devices[chosen[0]])
         elif device.gpus == [-1]:

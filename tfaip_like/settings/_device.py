@@ -26,6 +26,7 @@ class Device(Params):
     search_words = {
         "gpus": "devices accelerator cuda gpu",
         "backend": "keras_backend framework",
+        "compilation_cache": "jax_compilation_cache_dir persistent_cache",
         "dist_strategy": "strategy distribute distribution data_parallel",
     }
 
@@ -44,10 +45,17 @@ class Device(Params):
     soft_placement: Annotated[bool, TensorFlowOnly()] = True
     """Fall back to the CPU for operations without a GPU kernel."""
 
+    compilation_cache: bool = True
+    """Store compiled programs in the user's cache directory, so that a resumed or repeated run need not compile them
+    again (jax only)."""
+
     def ignored_params(self) -> Mapping[str, str]:
         if self.backend == "tensorflow":
-            return {}
-        return dict.fromkeys(
+            return {"compilation_cache": "requires the jax backend, not tensorflow"}
+        reasons = (
+            {} if self.backend == "jax" else {"compilation_cache": f"requires the jax backend, not {self.backend}"}
+        )
+        return reasons | dict.fromkeys(
             field_rules(type(self), TensorFlowOnly), f"requires the tensorflow backend, not {self.backend}"
         )
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like._utils.cache_dirs import user_cache_dir
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.files import atomic_file
 from tfaip_like.data._sources.shards.source import FileStamp, stamp_of
@@ -28,8 +29,7 @@ _NO_EXTENSION = "none"
 
 def default_index_dir() -> Path:
     """Return the directory of indexes in the user's cache directory."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(cache, "tfaip_like", "shards")
+    return user_cache_dir("shards")
 
 
 def index_path(file: str, index_dir: Path) -> Path:
