@@ -65,6 +65,17 @@ FEATURES = (
         note={"tensorflow": "up to 256", "jax": "up to 256", "torch": "1 by default"},
     ),
     Feature(
+        "memory and FLOP/s of a step",
+        ("tests/test_device_usage.py", "tests/test_out_of_memory.py"),
+        note=dict.fromkeys(("tensorflow", "torch"), "memory estimated from the layers"),
+    ),
+    Feature("rematerialization", ("tests/test_rematerialization.py",), note={"torch": "not of recurrent dropout"}),
+    Feature(
+        "cache of compiled programs",
+        ("tests/test_compilation_cache.py",),
+        note={"tensorflow": "no", "torch": "no"},
+    ),
+    Feature(
         "several GPUs",
         ("tests/test_several_devices.py",),
         {backend: Refusal("--device.dist_strategy mirror", "backend") for backend in ("jax", "torch")},
