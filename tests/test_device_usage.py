@@ -111,8 +111,15 @@ def test_the_share_of_the_peak_is_logged(monkeypatch: pytest.MonkeyPatch, caplog
     assert "Training step: estimated memory" in caplog.text
 
 
-def test_the_peak_of_the_device_is_that_of_a_matrix_product() -> None:
-    assert 1e8 < device_usage.measure_peak_flops(on_gpu=False) < 1e15
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_the_peak_of_the_device_is_that_of_a_matrix_product(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(device_usage.MATRIX_SIZES, "cpu", 128)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        assert 1e5 < device_usage.measure_peak_flops(on_gpu=False) < 1e15
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def test_the_summary_has_the_peak_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
