@@ -17,7 +17,6 @@ them, the consumer only adds them up. The sides:
     spdl      an SPDL pipeline whose 2 threads make whole batches
     spdl-mp   SPDL's DataLoader with 2 processes, its defaults otherwise
     ours      tfaip_like with `num_processes=2`, its defaults otherwise
-    process, thread   the same, with this `worker_type`
 
 Each run is a separate process that ends after some seconds, the sides in turn, in the opposite order every other round.
 Before that each side runs once for a few samples, not counted, so that byte code and file cache are warm; a side that
@@ -261,7 +260,7 @@ def measure(side: str, task: str, batch: int, samples: int, seconds: float) -> R
 def choose_num_samples(task: str, batch: int, seconds: float) -> int:
     """Return the number of samples that no side can make in that time, in full batches."""
     of_fifty = min(timeit.repeat(lambda: make_batch(task, range(50)), number=1, repeat=6))
-    return max(NUM_CHECKED_SAMPLES // batch, round(2 * WORKERS * seconds / (of_fifty / 50) / batch)) * batch
+    return max(NUM_CHECKED_SAMPLES // batch, round(8 * WORKERS * seconds / (of_fifty / 50) / batch)) * batch
 
 
 def find_usable_sides(sides: list[str]) -> Iterator[str]:
@@ -310,7 +309,7 @@ def write_images(directory: str) -> None:
 def main() -> None:
     """Compare all sides in all tasks, or run one."""
     parser = argparse.ArgumentParser(description="Compares data loaders.")
-    parser.add_argument("--seconds", type=float, default=10, help="duration of a run")
+    parser.add_argument("--seconds", type=float, default=20, help="duration of a run, several times that of the start")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="besides the loop")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
