@@ -23,12 +23,13 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from small import Small, small
+from small import Noise, Small, small
 from stopping import differences
 
-from tfaip_like import Data, Mode, Processor, Sample, Spec, UsageError, train
+from tfaip_like import Data, Mode, Sample, Spec, UsageError, train
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
+from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.data import (
     ArrayRecordSource,
     IsMissing,
@@ -215,40 +216,28 @@ def test_shards_without_samples_are_an_error(shards: Shards, tmp_path: Path) -> 
     assert open_shards(tmp_path, shards.kind)[0].inputs["x"][0] == ROWS_PER_SHARD
 
 
-class KillAt(Processor):
-    """Kill the process at a sample in the second epoch, once."""
+class Kill(Callback):
+    """Kill the process in the second epoch."""
 
-    marker: Path = Path("killed")
-    """File that is created before."""
+    every: str = "25steps"
 
-    modes = (Mode.TRAIN,)
-
-    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
-        noise = random.normal(0, 0.1, 2).astype("float32")
-        if sample.inputs["x"][0] == 70 and self.marker.parent.is_dir():
-            times = int(self.marker.read_text()) if self.marker.exists() else 0
-            self.marker.write_text(str(times + 1))
-            if times == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return dataclasses.replace(sample, inputs={"x": sample.inputs["x"] + noise})
+    def on_step_end(self, run: RunContext, metrics: Mapping[str, float]) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def shard_training(shards: Shards, folder: Path) -> Small:
     trainer = {"epochs": 3, "checkpoint_every": "2steps", "steps_per_execution": 1}
-    data = dataclasses.replace(shards, processors=[KillAt(marker=folder / "marker" / "killed")])
+    data = dataclasses.replace(shards, processors=[Noise()])
     return small(folder / "run", data=data, train={"num_processes": 0, "shuffle_buffer": 40}, trainer=trainer)
 
 
 @pytest.mark.slow
 def test_a_training_on_shards_that_was_killed_resumes_with_the_same_bits(shards: Shards, tmp_path: Path) -> None:
-    for name in ("straight", "killed"):
-        (tmp_path / name).mkdir()
     train(shard_training(shards, tmp_path / "straight"))
-    (tmp_path / "killed" / "marker").mkdir()
     code = (
         "from pathlib import Path; from test_shards import *; "
         f"data = Shards(folder=Path({str(shards.folder)!r}), kind={shards.kind!r});"
-        f"train(shard_training(data, Path({str(tmp_path)!r}, 'killed')))"
+        f"train(shard_training(data, Path({str(tmp_path)!r}, 'killed')), callbacks=[Kill()])"
     )
     process = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
     assert process.returncode == -signal.SIGKILL
