@@ -62,8 +62,9 @@ def build(optimizer: Optimizer, **arguments: Any) -> tuple[Any, keras.Model]:
     return optimizer.build(schedule, network.trainable_variables, **arguments), network
 
 
+WITH_OWN_TESTS = ("weight_decay_mode", "lr_factors")
 ALL_FIELDS = [
-    (name, field) for name, cls in OPTIMIZERS.items() for field in field_types(cls) if field != "weight_decay_mode"
+    (name, field) for name, cls in OPTIMIZERS.items() for field in field_types(cls) if field not in WITH_OWN_TESTS
 ]
 
 
@@ -101,7 +102,8 @@ def test_all_arguments_of_keras_are_fields_with_the_same_defaults(name: str) -> 
         if argument in {"self", "args", "kwargs", *BY_THE_TRAINER}:
             del arguments[argument]
     fields = {KERAS_NAMES.get(field, field): field_default(cls, field) for field in field_types(cls)}
-    del fields["exclude_from_weight_decay"], fields["weight_decay_mode"]
+    for field in ("exclude_from_weight_decay", *WITH_OWN_TESTS):
+        del fields[field]
     for argument, parameter in arguments.items():
         if parameter.default is not inspect.Parameter.empty:
             default = [] if argument == "exclude_layers" else parameter.default
@@ -331,3 +333,93 @@ def test_l2_decay_shrinks_weights_in_every_other_optimizer(name: str) -> None:
     for _ in range(3):
         built.apply([keras.ops.zeros(variable.shape) for variable in network.trainable_variables])
     assert np.abs(kernel.numpy()).sum() < before
+
+
+def step_sizes(optimizer: Optimizer, num_steps: int = 1, **arguments: Any) -> list[float]:
+    """Return the changes of the weights `backbone` and `head`, which are 1, by the same gradients."""
+    variables = [keras.Variable(np.full((2, 2), 1.0, "float32")) for _ in range(2)]
+    paths = dict(zip(("backbone/kernel", "head/kernel"), variables, strict=True))
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 10, 1.0)
+    built = optimizer.build(schedule, variables, paths=paths, **arguments)
+    gradient = keras.ops.convert_to_tensor([[1.0, -2.0], [0.5, 3.0]])
+    for _ in range(num_steps):
+        built.apply([gradient, gradient], variables)
+    return [float(np.asarray(variable)[0, 0]) - 1.0 for variable in variables]
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in ("Ftrl", "Muon")])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_a_learning_rate_factor_scales_the_update_of_every_optimizer(name: str, decay: float) -> None:
+    backbone, head = step_sizes(OPTIMIZERS[name](weight_decay=decay, lr_factors={"backbone": 0.1}))
+    (_, same) = step_sizes(OPTIMIZERS[name](weight_decay=decay))
+    assert head == pytest.approx(same, rel=1e-5)
+    # Decay and update follow one another, and float32 has an error of 1e-7 next to 1.
+    assert backbone == pytest.approx(0.1 * head, rel=2e-2)
+
+
+@pytest.mark.parametrize("name", ["Ftrl", "Muon"])
+def test_a_learning_rate_factor_is_that_of_a_lower_rate(name: str) -> None:
+    backbone, _ = step_sizes(OPTIMIZERS[name](lr_factors={"backbone": 0.1}))
+    lower, _ = step_sizes(OPTIMIZERS[name](lr_factors={".": 0.1}))
+    assert backbone == lower
+
+
+def test_learning_rate_factors_of_adamw_follow_a_computation_by_hand() -> None:
+    def by_hand(lr: float) -> float:
+        weight, mean, square = 1.0, 0.0, 0.0
+        for step in range(1, 6):
+            mean, square = 0.9 * mean + 0.1, 0.999 * square + 0.001
+            corrected, size = mean / (1 - 0.9**step), (square / (1 - 0.999**step)) ** 0.5
+            weight -= lr * 0.004 * weight
+            weight -= lr * corrected / (size + 1e-7)
+        return weight - 1
+
+    optimizer = OPTIMIZERS["AdamW"](lr_factors={"kernel": 10.0, "backbone": 0.1})
+    expected = [by_hand(0.001), by_hand(0.1)]
+    assert step_sizes(optimizer, 5) == pytest.approx(expected, rel=1e-3)
+    assert step_sizes(optimizer, 5, has_rate_factor=True, ema_momentum=0.9) == pytest.approx(expected, rel=1e-3)
+
+
+def test_momentum_keeps_the_learning_rate_factor() -> None:
+    velocity = weight = 0.0
+    for _ in range(4):
+        velocity = 0.9 * velocity - 0.5 * 0.01
+        weight += velocity
+    backbone, _ = step_sizes(SGD(momentum=0.9, lr_factors={"backbone": 0.5}), 4)
+    assert backbone == pytest.approx(weight, rel=1e-4)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="applies in compiled steps only")
+def test_learning_rate_factors_reach_the_optimizer_of_a_loss_scale() -> None:
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="dense")])
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 1.0)
+    inner = SGD(lr_factors={"kernel": 0.5}).build(schedule, network.trainable_variables)
+    scaled = keras.optimizers.LossScaleOptimizer(inner, initial_scale=4.0)
+    scaled.build(network.trainable_variables)
+    kernel, bias = network.trainable_variables
+    before = np.asarray(kernel)
+    scaled.apply([keras.ops.full(kernel.shape, 4.0), keras.ops.full(bias.shape, 4.0)], [kernel, bias])
+    np.testing.assert_allclose(before - np.asarray(kernel), 0.25, rtol=1e-5)
+    np.testing.assert_allclose(-np.asarray(bias), 0.5, rtol=1e-5)
+
+
+def test_the_learning_rate_that_is_logged_has_no_factor() -> None:
+    optimizer, _ = build(Adam(lr_factors={"dense": 0.1}, weight_decay=0.1))
+    assert float(optimizer.learning_rate) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({"dense": 0.0}, "must be above 0; freeze layers by --trainer.no_train_scope"),
+        ({"(": 0.5}, "lr_factors"),
+    ],
+)
+def test_a_learning_rate_factor_that_cannot_be_used_is_rejected(factors: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        validate_params(Adam(lr_factors=factors))
+
+
+def test_a_learning_rate_factor_without_a_weight_lists_the_weights() -> None:
+    with pytest.raises(UsageError, match=r"--optimizer.lr_factors conv: no trainable weight matches; .*dense/kernel"):
+        build(Adam(lr_factors={"conv": 0.1}))

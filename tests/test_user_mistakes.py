@@ -775,7 +775,7 @@ MISTAKES = {
     "exclusion that matches nothing": Mistake(
         needs_keras=True,
         flags="--optimizer AdamW --optimizer.exclude_from_weight_decay norm",
-        says="--optimizer.exclude_from_weight_decay norm: no weight path matches; available: add/kernel, add/bias",
+        says="--optimizer.exclude_from_weight_decay norm: no trainable weight matches; available: add/kernel, add/bias",
     ),
     # Warm start and freezing.
     "warm start without a model": Mistake(

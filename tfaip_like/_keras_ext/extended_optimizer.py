@@ -1,4 +1,4 @@
-"""Extensions of Keras optimizers: a factor of the learning rate, moving averages of the weights, and L2 decay."""
+"""Extensions of Keras optimizers: factors of the learning rate, moving averages of the weights, and L2 decay."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def with_extensions(
     has_rate_factor: bool = False,
     ema_momentum: float = 0.0,
     l2: float = 0.0,
+    lr_factors: Sequence[float] = (),
 ) -> type[keras.optimizers.Optimizer]:
     """Return a subclass of an optimizer class with extensions; the class itself if none is enabled.
 
@@ -36,15 +37,18 @@ def with_extensions(
             Keras' `use_ema` replaces the weights when `fit` ends, updates after each batch of an accumulated step,
             and starts at 0.
         l2: L2 decay: this times each weight is added to its gradient, after clipping; 0 disables it.
+        lr_factors: factor of the learning rate of each variable, in the order of `build`; empty for 1.
     """
     name = optimizer_class.__name__
     if l2:
         optimizer_class = _with_l2(optimizer_class, l2)
+    if lr_factors:
+        optimizer_class = _with_lr_factors(optimizer_class, lr_factors)
     if has_rate_factor:
         optimizer_class = _with_rate_factor(optimizer_class)
     if ema_momentum:
         optimizer_class = _with_ema(optimizer_class, ema_momentum)
-    if has_rate_factor or ema_momentum or l2:
+    if has_rate_factor or ema_momentum or l2 or lr_factors:
         optimizer_class.__name__ = name
     return optimizer_class
 
@@ -61,6 +65,35 @@ def _with_rate_factor(optimizer_class: type[keras.optimizers.Optimizer]) -> type
             return super()._get_current_learning_rate() * self.rate_factor
 
     return RateFactorOptimizer
+
+
+def _with_lr_factors(
+    optimizer_class: type[keras.optimizers.Optimizer], lr_factors: Sequence[float]
+) -> type[keras.optimizers.Optimizer]:
+    class LRFactorsOptimizer(optimizer_class):
+        _decay_factor = 1.0
+
+        # Scales the rate instead of the gradient, to which Adam and its relatives are invariant. On PyTorch, Keras uses
+        # `update_step` too: its parallel implementations are for its own classes only, not for subclasses.
+        def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
+            factor = lr_factors[self._get_variable_index(variable)]
+            super().update_step(gradient, variable, learning_rate * factor)
+
+        def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
+            groups: dict[float, list[keras.Variable]] = {}
+            for variable in filter(self._use_weight_decay, variables):
+                groups.setdefault(lr_factors[self._get_variable_index(variable)], []).append(variable)
+            for factor, group in groups.items():
+                object.__setattr__(self, "_decay_factor", factor)
+                try:
+                    super()._apply_weight_decay(group)
+                finally:
+                    object.__setattr__(self, "_decay_factor", 1.0)
+
+        def _get_current_learning_rate(self) -> Any:
+            return super()._get_current_learning_rate() * self._decay_factor
+
+    return LRFactorsOptimizer
 
 
 def _with_l2(optimizer_class: type[keras.optimizers.Optimizer], l2: float) -> type[keras.optimizers.Optimizer]:

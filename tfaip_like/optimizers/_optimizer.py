@@ -47,6 +47,7 @@ class Optimizer(Params, abc.ABC):
     search_words = {
         "weight_decay": "decay l2 regularization",
         "exclude_from_weight_decay": "no_decay",
+        "lr_factors": "lr_multiplier layerwise discriminative learning rates lr_mult layer_decay param_groups",
         "clip_value": "clipvalue gradient_clip_value",
         "clip_norm": "clipnorm",
         "clip_global_norm": "global_clipnorm global_clip_norm gradient_clip_val max_grad_norm clip_grad_norm grad_clip",
@@ -63,6 +64,10 @@ class Optimizer(Params, abc.ABC):
 
     exclude_from_weight_decay: Annotated[list[str], _NEEDS_WEIGHT_DECAY] = []
     """Regular expressions; weights whose path matches one (such as `dense/bias`) do not decay."""
+
+    lr_factors: dict[str, float] = {}
+    """Factor of the learning rate by regular expression of the weight's path, such as `backbone/=0.1`. The last one
+    that matches applies; 1 for other weights. It scales the weight decay as well."""
 
     clip_value: Annotated[float | None, Clipping("clipvalue")] = None
     """Maximum absolute value of each gradient element; none disables clipping by value."""
@@ -92,6 +97,9 @@ class Optimizer(Params, abc.ABC):
         )
         for pattern in self.exclude_from_weight_decay:
             self.require_regex("exclude_from_weight_decay", pattern)
+        for pattern, factor in self.lr_factors.items():
+            self.require_regex("lr_factors", pattern)
+            self.require(factor > 0, "lr_factors", "must be above 0; freeze layers by --trainer.no_train_scope")
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:
@@ -115,16 +123,17 @@ class Optimizer(Params, abc.ABC):
             variables: Trainable variables.
             has_rate_factor: Multiply the learning rate by the optimizer's variable `rate_factor`, initially 1.
             ema_momentum: Momentum of the moving averages of the weights, in [0, 1); 0 keeps none.
-            paths: Variables by the paths that `exclude_from_weight_decay` matches; by default `variable.path`.
+            paths: Variables by the paths that patterns match; by default `variable.path`.
             peak_lr: Highest learning rate, for `weight_decay_mode` relative.
 
         Raises:
-            UsageError: If a pattern of `exclude_from_weight_decay` matches no variable.
+            UsageError: If a pattern of `exclude_from_weight_decay` or `lr_factors` matches no variable.
         """
         from tfaip_like._keras_ext.extended_optimizer import with_extensions
 
         values = {name: getattr(self, name) for name in field_types(type(self))}
-        del values["exclude_from_weight_decay"], values["weight_decay_mode"]
+        for handled in ("exclude_from_weight_decay", "weight_decay_mode", "lr_factors"):
+            del values[handled]
         clipping = field_rules(type(self), Clipping)
         arguments = {clipping[name].keras_name if name in clipping else name: value for name, value in values.items()}
         l2 = 0.0
@@ -132,26 +141,45 @@ class Optimizer(Params, abc.ABC):
             l2, arguments["weight_decay"] = self.weight_decay, None
         elif self.weight_decay and self.weight_decay_mode == "relative":
             arguments["weight_decay"] = self.weight_decay / peak_lr
-        cls = with_extensions(self.keras_class, has_rate_factor, ema_momentum, l2)
+        path_of = {id(variable): path for path, variable in (paths or {}).items()}
+        named = [(path_of.get(id(variable), variable.path), variable) for variable in variables]
+        lr_factors = self._lr_factors_of([path for path, _ in named])
+        cls = with_extensions(self.keras_class, has_rate_factor, ema_momentum, l2, lr_factors)
         optimizer = cls(learning_rate=learning_rate, **arguments)
         if self.exclude_from_weight_decay:
-            optimizer.exclude_from_weight_decay(var_list=self._variables_without_decay(variables, paths))
+            optimizer.exclude_from_weight_decay(var_list=self._variables_without_decay(named))
         optimizer.build(list(variables))
         return optimizer
 
-    def _variables_without_decay(
-        self, variables: Sequence[keras.Variable], paths: Mapping[str, keras.Variable] | None
-    ) -> list[keras.Variable]:
+    def _lr_factors_of(self, paths: Sequence[str]) -> list[float]:
+        """Return the learning-rate factor of each path; none if no factors are set."""
+        if not self.lr_factors:
+            return []
+        factors = [1.0] * len(paths)
+        for pattern, factor in self.lr_factors.items():
+            for index in _match_paths("lr_factors", pattern, paths):
+                factors[index] = factor
+        return factors
+
+    def _variables_without_decay(self, named: Sequence[tuple[str, keras.Variable]]) -> list[keras.Variable]:
         # Matched here: Keras compares its `var_names` with other names on each backend.
-        path_of = {id(variable): path for path, variable in (paths or {}).items()}
-        named = [(path_of.get(id(variable), variable.path), variable) for variable in variables]
-        excluded = []
-        for pattern in self.exclude_from_weight_decay:
-            matching = [variable for path, variable in named if re.search(pattern, path)]
-            if not matching:
-                raise UsageError(
-                    f"--optimizer.exclude_from_weight_decay {pattern}: no weight path matches; available: "
-                    f"{truncate_list([path for path, _ in named], limit=8)}"
-                )
-            excluded += matching
-        return excluded
+        paths = [path for path, _ in named]
+        return [
+            named[index][1]
+            for pattern in self.exclude_from_weight_decay
+            for index in _match_paths("exclude_from_weight_decay", pattern, paths)
+        ]
+
+
+def _match_paths(field: str, pattern: str, paths: Sequence[str]) -> list[int]:
+    """Return the indices of the paths that a pattern of a field matches.
+
+    Raises:
+        UsageError: If it matches none.
+    """
+    matching = [index for index, path in enumerate(paths) if re.search(pattern, path)]
+    if not matching:
+        raise UsageError(
+            f"--optimizer.{field} {pattern}: no trainable weight matches; available: {truncate_list(paths, limit=8)}"
+        )
+    return matching
