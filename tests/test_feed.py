@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from small import Line, Points, small
 
 from tfaip_like import ArraySource, Data, Mode, Sample, Spec, Tensors, ops, train
+from tfaip_like._training.device_usage import DeviceUsage
 from tfaip_like._training.feed import StackRing
 from tfaip_like._utils.errors import Interrupted
 from tfaip_like.data import TrainLoaderSettings
@@ -201,3 +202,15 @@ def test_a_closed_prefetcher_has_ended_its_thread() -> None:
     next(prefetcher)
     prefetcher.close()
     assert not any(thread.name == "prefetch" for thread in set(threading.enumerate()) - before)
+
+
+def test_batches_are_built_while_the_step_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def analyze(usage: DeviceUsage) -> None:
+        threads.extend(thread.name for thread in threading.enumerate())
+
+    monkeypatch.setattr(DeviceUsage, "analyze", analyze)
+    # More batches than are built ahead: the thread does not end.
+    train(small(trainer={"epochs": 1, "steps_per_execution": 1}))
+    assert "prefetch" in threads

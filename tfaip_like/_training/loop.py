@@ -91,6 +91,8 @@ class TrainingLoop:
             self._run_sanity_check()
             self.components.interrupt.check()
             if not self._is_finished:
+                if self.state.metrics is None:
+                    self.components.feed.open(self.state.global_step)  # builds batches while the step is compiled
                 self.device_usage.analyze()
                 self.components.interrupt.check()
             self._begin_training()
