@@ -7,12 +7,15 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from backend_features import FEATURES, Feature, format_table, split_page
 from command_server import REPOSITORY
 from conftest import Run
+
+from tfaip_like._runs.run_files import read_history
 
 OTHER_BACKENDS = ("jax", "torch")
 
@@ -58,3 +61,31 @@ def test_what_a_backend_lacks_is_refused_before_training(
     assert refusal.flags.split()[0] in done.stderr
     assert refusal.message in done.stderr
     assert "epoch 1" not in done.stdout
+
+
+QUALITY: dict[str, tuple[list[object], str, Callable[[float], bool]]] = {
+    "scenarios.tutorial": (["--trainer.epochs", 10], "val_accuracy", lambda accuracy: accuracy >= 0.97),
+    "scenarios.sequences": ([], "val_exact", lambda exact: exact > 0.98),
+    "scenarios.text_lines": (["--trainer.epochs", 12], "val_character_error_rate", lambda rate: rate < 0.6),
+}
+"""Flags, metric and its limit at the best epoch, by scenario; the limits hold on TensorFlow."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("scenario", QUALITY)
+@pytest.mark.parametrize("backend", OTHER_BACKENDS)
+def test_shipped_scenarios_reach_the_quality_of_tensorflow(
+    backend: str, scenario: str, run: Run, tmp_path: Path
+) -> None:
+    skip_if_missing(backend)
+    flags, metric, is_good = QUALITY[scenario]
+    words = [scenario, "--device.backend", backend, "--trainer.output_dir", tmp_path / "run", *flags]
+    if scenario == "scenarios.text_lines":
+        drawn = tmp_path / "drawn"
+        run("python", "-m", "scenarios.text_lines.draw", drawn, "--lines", 300, "--val_lines", 40)
+        words += ["--train.lists", drawn / "train.lst", "--val.lists", drawn / "val.lst"]
+    done = run("train-scenario", *words, "--trainer.random_seed", 3, timeout=3500)
+    assert done.returncode == 0, done.stderr
+    values = [row[metric] for row in read_history(tmp_path / "run" / "history.csv")]
+    assert any(is_good(value) for value in values), values
