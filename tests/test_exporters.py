@@ -17,7 +17,7 @@ from small import Line, small
 
 from tfaip_like import Tensors, UsageError, keras, load_predictor, train
 from tfaip_like._user_code.code_errors import CodeError
-from tfaip_like.exporters import ONNX, ExportedNetwork, Exporter, LiteRT
+from tfaip_like.exporters import ONNX, ExportedNetwork, Exporter, Int8, LiteRT
 
 X = np.random.default_rng(2).random((5, 2), dtype="float32")
 
@@ -210,3 +210,43 @@ def test_an_installed_exporter_is_chosen_by_name_and_compared_with_the_network(s
     done = quick_run("resume-training", "run", "--trainer.epochs", "2", cwd=site)
     assert done.returncode == 0, done.stderr
     assert "cannot write broken.bin" in done.stdout + done.stderr
+
+
+class WithConvolution(Line):
+    """Also has a layer that Keras cannot quantize."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        hidden = keras.layers.Conv1D(4, 2, name="conv")(inputs["x"][..., None])
+        hidden = keras.layers.Dense(16, activation="relu", name="hidden")(keras.layers.Flatten()(hidden))
+        return {"sum": keras.layers.Dense(1, name="add")(hidden)[:, 0]}
+
+
+def test_a_quantized_network_is_an_export_for_the_predictor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    train(small(tmp_path / "run", model=WithConvolution(), exporters=[Int8()]))
+    assert "int8: 2 layers quantized; in floating point: conv (Conv1D)" in caplog.text
+    assert "differs" not in caplog.text
+    for export in (tmp_path / "run" / "best", tmp_path / "run" / "export"):
+        expected, actual = (load_predictor(path).outputs({"x": X})["sum"] for path in (export, export / "int8"))
+        np.testing.assert_allclose(actual, expected, rtol=0.05, atol=0.05)
+        assert not np.array_equal(actual, expected)
+        quantized = keras.saving.load_model(export / "int8" / "model.keras")
+        assert quantized.get_layer("hidden").kernel.dtype == "int8"
+        assert quantized.get_layer("conv").kernel.dtype == "float32"
+        assert not (export / "int8" / "weights.npz").exists()
+    # The network itself is not changed.
+    assert keras.saving.load_model(tmp_path / "run" / "best" / "model.keras").get_layer("add").kernel.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("exporter", "warning"),
+    [
+        (Int8(layers="add", max_difference=0.0), "int8: output 'sum' differs from that of the network"),
+        (Int8(layers="conv"), "cannot write int8: no layer can be quantized"),
+    ],
+)
+def test_a_quantization_that_fails_or_differs_is_reported(
+    exporter: Int8, warning: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(small(tmp_path / "run", model=WithConvolution(), trainer={"epochs": 1}, exporters=[exporter]))
+    assert warning in caplog.text

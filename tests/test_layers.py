@@ -51,6 +51,7 @@ USE_KERAS = (
     "evaluation._bad_values",
     "evaluation._output_metrics",
     "modeling._activation_network",
+    "modeling._keras_calls",
     "modeling._network",
 )
 """May import Keras or TensorFlow at module level; all else starts without them."""

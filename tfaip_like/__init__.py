@@ -11,7 +11,7 @@ from tfaip_like._utils.lazy_keras import keras, ops
 from tfaip_like._version import __version__ as __version__
 from tfaip_like.data import ArraySource, Data, Mode, Processor, Sample, Spec, Writer
 from tfaip_like.evaluation import Evaluator
-from tfaip_like.modeling import Graph, Model, Tensors, Voter, context, record_activation
+from tfaip_like.modeling import Graph, KerasModel, Model, Tensors, Voter, context, record_activation
 from tfaip_like.params import Params
 from tfaip_like.scenario import Scenario
 
@@ -34,6 +34,7 @@ __all__ = [
     "Evaluator",
     "Graph",
     "Interrupted",
+    "KerasModel",
     "Mode",
     "Model",
     "Params",

@@ -14,6 +14,7 @@ import numpy as np
 
 from tfaip_like._export.layout import WEIGHTS, require_file
 from tfaip_like._keras_ext.logits import LOGITS
+from tfaip_like._keras_ext.lora import lora_weight_ids
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.modeling._network import Networks, build_networks, reset_keras, select_inputs
@@ -71,8 +72,11 @@ def rebuild_networks(export: Path, scenario: Scenario) -> Networks:
         networks = build_networks(scenario.model, scenario.data)
     finally:
         keras.config.set_dtype_policy(policy)
+    merged = lora_weight_ids(networks.training)  # initially without effect
     with np.load(require_file(export, WEIGHTS), allow_pickle=False) as saved:
         for path, weight in weight_paths(networks.training).items():
+            if id(weight) in merged:
+                continue
             if path not in saved or saved[path].shape != tuple(weight.shape):
                 actual = "is missing" if path not in saved else f"has shape {saved[path].shape}"
                 raise WeightMismatchError(

@@ -6,16 +6,27 @@ import logging
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfaip_like._export.layout import MODEL, RESERVED_NAMES, argument_names, read_versions
+from tfaip_like._export.layout import (
+    MODEL,
+    PARAMS,
+    PIPELINE,
+    RESERVED_NAMES,
+    SERVE,
+    VERSIONS,
+    argument_names,
+    read_versions,
+)
 from tfaip_like._export.missing_saved_models import load_exported_network
 from tfaip_like._export.saved_models import SavedModelWriter
 from tfaip_like._export.tensorflow_process import call_in_tensorflow_process
+from tfaip_like._runs.run_files import METRICS, METRICS_FORMAT, read_metrics
 from tfaip_like._user_code.code_errors import CodeError, innermost_user_frame
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.files import atomic_copy, atomic_directory, copy_directory
@@ -27,10 +38,9 @@ from tfaip_like.exporters import ExportedNetwork, Exporter
 from tfaip_like.modeling._context import TrainingPosition, use_position
 from tfaip_like.modeling._network import make_predict_fn
 from tfaip_like.params import Params
+from tfaip_like.params._resources import RESOURCES_DIR
 
 logger = logging.getLogger(__name__)
-
-TOLERANCE = 1e-4
 
 
 def check_exporters(exporters: Sequence[Exporter]) -> None:
@@ -127,7 +137,7 @@ def _write_formats(
         for exporter in exporters:
             path = Path(folder, exporter.filename)
             try:
-                exporter.export(ExportedNetwork(network, saved_model), path)
+                exporter.export(ExportedNetwork(network, saved_model, partial(_write_variant, export)), path)
                 actual = exporter.predict(path, inputs)
                 _store(path, export / exporter.filename)
             except Exception as error:  # each library raises anything
@@ -136,7 +146,20 @@ def _write_formats(
                 message = short_error_message(error)
                 logger.warning("%s%s: cannot write %s: %s", place, export, exporter.filename, message)
             else:
-                _compare_outputs(export / exporter.filename, expected, actual)
+                _compare_outputs(export / exporter.filename, expected, actual, exporter.tolerance)
+
+
+def _write_variant(export: Path, network: keras.Model, path: Path) -> None:
+    """Write an export with another network, without weights for warm starts and metrics, which are of the original."""
+    path.mkdir()
+    for name in (PARAMS, PIPELINE, VERSIONS):
+        atomic_copy(export / name, path / name)
+    if (export / RESOURCES_DIR).exists():
+        copy_directory(export / RESOURCES_DIR, path / RESOURCES_DIR)
+    epoch = {name: value for name, value in read_metrics(export).items() if name == "epoch"}
+    METRICS_FORMAT.write(path / METRICS, epoch)
+    SavedModelWriter(network, with_logits=True).write(path / SERVE)
+    network.save(path / MODEL)
 
 
 def _store(source: Path, target: Path) -> None:
@@ -165,9 +188,9 @@ def _argmax_without_signed_zero() -> Iterator[None]:
         backend.signbit = before
 
 
-def _compare_outputs(file: Path, expected: Arrays, actual: Mapping[str, Any]) -> None:
+def _compare_outputs(file: Path, expected: Arrays, actual: Mapping[str, Any], tolerance: float) -> None:
     for name, value in expected.items():
         if name not in actual:
             logger.warning("%s: output %r is missing", file, name)
-        elif not np.allclose(value, actual[name], rtol=TOLERANCE, atol=TOLERANCE):
+        elif not np.allclose(value, actual[name], rtol=tolerance, atol=tolerance):
             logger.warning("%s: output %r differs from that of the network; its predictions are unreliable", file, name)

@@ -25,6 +25,7 @@ from tfaip_like._export.layout import (
 )
 from tfaip_like._export.pipeline import make_pipeline
 from tfaip_like._export.saved_models import SavedModelWriter, try_write_saved_model
+from tfaip_like._keras_ext.lora import lora_weight_ids, merge_lora
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._runs.package_versions import installed_versions
 from tfaip_like._runs.run_files import METRICS, METRICS_FORMAT, read_metrics
@@ -83,10 +84,12 @@ class ExportFiles:
             export: Empty directory.
             finite_inputs: Names of the inputs that must not contain NaN or infinity.
         """
-        for folder, writer in self._writers.items():
-            (export / folder).mkdir(parents=True, exist_ok=True)
-            self._write_network(export, folder, writer)
-        _write_weights(export / WEIGHTS, self.networks.training)
+        written = [writer.network for writer in self._writers.values()]
+        with merge_lora(self.networks.training, *written):
+            for folder, writer in self._writers.items():
+                (export / folder).mkdir(parents=True, exist_ok=True)
+                self._write_network(export, folder, writer)
+            _write_weights(export / WEIGHTS, self.networks.training)
         pipeline = make_pipeline(self.scenario.data, input_names(self.networks.exported))
         for tree, name in zip(copy_bundled_files(export, self.scenario, pipeline), (PARAMS, PIPELINE), strict=True):
             write_params(tree, export / name)
@@ -132,7 +135,9 @@ def _write_weights(file: Path, network: keras.Model) -> None:
     PyTorch it is written last; model.keras numbers the weights of a layer and cannot be read without the classes of
     its layers; and both lack weights that only the training network uses.
     """
-    np.savez(file, **{path: _to_numpy(weight) for path, weight in weight_paths(network).items()})  # type: ignore[arg-type]
+    merged = lora_weight_ids(network)
+    weights = {path: weight for path, weight in weight_paths(network).items() if id(weight) not in merged}
+    np.savez(file, **{path: _to_numpy(weight) for path, weight in weights.items()})  # type: ignore[arg-type]
 
 
 def _to_numpy(weight: keras.Variable) -> np.ndarray[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,13 +21,16 @@ class ExportedNetwork:
     """Network to convert to another format.
 
     Example:
-        >>> ExportedNetwork(keras=network, saved_model=Path("serve"))  # doctest: +SKIP
+        >>> ExportedNetwork(keras=network, saved_model=Path("serve"), write_export=write)  # doctest: +SKIP
     """
 
     keras: keras.Model
     """The network in inference mode, with named inputs and outputs."""
     saved_model: Path
     """SavedModel of the network with the signature `serving_default`."""
+    write_export: Callable[[keras.Model, Path], None]
+    """Writes the export with another network of the same inputs and outputs into a directory, such as a compressed
+    one."""
 
 
 class Exporter(Params, abc.ABC):
@@ -65,6 +68,11 @@ class Exporter(Params, abc.ABC):
     """Modules that the exporter imports; training does not start if one is not installed."""
     extra: ClassVar[str] = ""
     """What to install if one is missing; by default its name."""
+
+    @property
+    def tolerance(self) -> float:
+        """Return the largest difference from the outputs of the network, absolute plus relative."""
+        return 1e-4
 
     @abc.abstractmethod
     def export(self, network: ExportedNetwork, path: Path) -> None:

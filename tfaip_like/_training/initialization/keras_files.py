@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like._keras_ext.lora import merge_lora
 from tfaip_like._keras_ext.paths import join_path, keras_layer_paths, weight_paths
 
 Array = npt.NDArray[Any]
@@ -43,12 +44,13 @@ def numbered_paths(network: keras.Model) -> dict[str, str]:
     """Return the name of each weight in Keras' files by its path, `encoder/dense/0` for `encoder/dense/kernel`."""
     paths = {id(weight): path for path, weight in weight_paths(network).items()}
     numbered: dict[str, str] = {}
-    for layer_path, layer in {"": network, **keras_layer_paths(network)}.items():
-        store: dict[str, Any] = {}
-        layer.save_own_variables(store)
-        for number, weight in store.items():
-            if id(weight) in paths:
-                numbered.setdefault(paths[id(weight)], join_path(layer_path, number))
+    with merge_lora(network):  # otherwise Keras stores new tensors instead of the weights
+        for layer_path, layer in {"": network, **keras_layer_paths(network)}.items():
+            store: dict[str, Any] = {}
+            layer.save_own_variables(store)
+            for number, weight in store.items():
+                if id(weight) in paths:
+                    numbered.setdefault(paths[id(weight)], join_path(layer_path, number))
     return numbered
 
 

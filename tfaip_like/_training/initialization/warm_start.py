@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 
+from tfaip_like._keras_ext.lora import lora_weight_ids
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._training.initialization.keras_files import Array
 from tfaip_like._training.initialization.saved_weights import SavedWeights, read_weights
@@ -88,6 +89,8 @@ def warm_start(network: keras.Model, settings: WarmStart) -> WarmStartReport:
     weights = weight_paths(network)
     names = saved.names_in_file(network)
     chosen = _select_weights(weights, settings)
+    lora = lora_weight_ids(network)  # usually only the weights that it adapts are in the file
+    chosen -= {path for path in chosen if id(weights[path]) in lora and names[path] not in source}
     _reject_invalid_entries(
         saved, (origins[names[path]] for path in weights if path in chosen and names[path] in origins)
     )
