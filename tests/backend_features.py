@@ -38,6 +38,7 @@ class Feature:
 
 FEATURES = (
     Feature("training, metrics, early stopping", ("tests/test_training.py", "tests/test_early_stopping.py")),
+    Feature("metric objects, sample weights", ("tests/test_metric_objects.py",)),
     Feature("validation, also within epochs", ("tests/test_validation.py", "tests/test_validation_within_epochs.py")),
     Feature("load-and-validate", ("tests/test_lav.py",)),
     Feature("optimizers, clipping, weight decay, averaged weights", ("tests/test_optimizers.py",)),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfaip_like.evaluation._averager import HostMean, MetricAverager, batch_mean, total_loss
+from tfaip_like.evaluation._metric_values import WeightedMean
 
 numbers = st.floats(-1e6, 1e6, width=32)
 batches = st.lists(st.tuples(numbers, st.integers(1, 300)), min_size=1, max_size=20)
@@ -20,7 +21,7 @@ batches = st.lists(st.tuples(numbers, st.integers(1, 300)), min_size=1, max_size
 def averaged(name: str, pairs: list[tuple[float, int]]) -> float:
     averager = MetricAverager(HostMean, {})
     for value, num_samples in pairs:
-        averager.update_metrics({name: np.float32(value)}, num_samples)
+        averager.update_metrics({name: WeightedMean(np.float32(value), num_samples)})
     return float(averager.results()[name])
 
 

@@ -305,7 +305,8 @@ def test_pairs_of_x_and_y_are_samples(named: bool, endless: bool) -> None:
     [
         ((1,), None),
         (({"x": 1}, {"y": 2}), None),
-        ((1, 2, 3), "is a tuple of length 3, expected"),
+        ((1, 2, 3), "is a tuple of length 3 with a weight: declare the target 'sample_weight'"),
+        ((1, 2, 3, 4), "is a tuple of length 4, expected"),
         ((), "is a tuple of length 0, expected"),
     ],
 )

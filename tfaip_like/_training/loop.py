@@ -26,7 +26,8 @@ from tfaip_like._training.non_finite import NonFiniteGuard
 from tfaip_like._training.profiler import StepProfiler
 from tfaip_like._training.resume import ResumeState, batching_signature
 from tfaip_like._training.steps.compilation import is_xla_unsupported_error
-from tfaip_like._training.steps.training_model import NON_FINITE, select_logged_metrics
+from tfaip_like._training.steps.example_checks import NON_FINITE
+from tfaip_like._training.steps.training_model import select_logged_metrics
 from tfaip_like._training.validation.sanity_check import run_sanity_check
 from tfaip_like._utils.errors import Interrupted
 from tfaip_like.modeling._context import set_position

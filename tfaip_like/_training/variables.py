@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -29,10 +30,13 @@ _OPTIONAL_OPTIMIZER_VARIABLES = re.compile(rf"_{PAST_AVERAGE}$|{RATE_FACTOR}$|^l
 def capture(model: TrainingModel) -> Arrays:
     """Return copies of all variables and random states, by GROUP:PATH."""
     arrays = {}
-    for group, variables in {NETWORK: model.network.variables, **_variable_groups(model)}.items():
-        for name, variable in _iter_variables(group, variables):
-            # Copied, because TensorFlow and PyTorch return views of memory that the next step overwrites.
-            arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
+    groups = [
+        *(_iter_variables(group, variables) for group, variables in _variable_groups(model).items()),
+        _iter_metric_variables(model),
+    ]
+    for name, variable in itertools.chain(*groups):
+        # Copied, because TensorFlow and PyTorch return views of memory that the next step overwrites.
+        arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
     return arrays | {f"{RANDOM}:{name}": state for name, state in capture_host_rng().items()}
 
 
@@ -65,7 +69,7 @@ def restore_network(network: keras.Model, arrays: Mapping[str, Any]) -> list[str
 
 def restore_metrics(model: TrainingModel, arrays: Mapping[str, Any]) -> list[str]:
     """Restore the metrics of the current epoch; return the names of those that the checkpoint lacks."""
-    named = dict(_iter_variables(METRICS, _variable_groups(model)[METRICS]))
+    named = dict(_iter_metric_variables(model))
     matching = {name: arrays[name] for name in named if name in arrays and arrays[name].shape == named[name].shape}
     return _assign(named, matching)
 
@@ -104,16 +108,21 @@ def restore_random(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
 def nbytes(model: TrainingModel) -> int:
     """Return the approximate size of the state in bytes, assuming 4 bytes per element."""
     itemsize = 4
-    variables = [*model.network.variables, *(v for group in _variable_groups(model).values() for v in group)]
+    groups = [*_variable_groups(model).values(), model.metrics_variables]
+    variables = itertools.chain(*groups)
     return sum(itemsize * int(np.prod(variable.shape)) for variable in variables)
 
 
 def _variable_groups(model: TrainingModel) -> dict[str, list[keras.Variable]]:
     return {
-        METRICS: list(model.metrics_variables),
+        NETWORK: list(model.network.variables),
         OPTIMIZER: list(model.optimizer.variables),
         RANDOM: [global_seed_generator().state],
     }
+
+
+def _iter_metric_variables(model: TrainingModel) -> Iterator[tuple[str, keras.Variable]]:
+    return number_duplicates((f"{METRICS}:{path}", variable) for path, variable in model.metric_variables_by_path())
 
 
 def _iter_variables(group: str, variables: Iterable[keras.Variable]) -> Iterator[tuple[str, keras.Variable]]:

@@ -11,7 +11,7 @@ import numpy as np
 from tfaip_like._user_code.code_errors import CodeError, attribute_frame
 from tfaip_like._utils.errors import with_article
 from tfaip_like.data._processors import Processor, StreamProcessor
-from tfaip_like.data._sample import Mode, Sample, Spec, get_target
+from tfaip_like.data._sample import SAMPLE_WEIGHT, Mode, Sample, Spec, get_target
 from tfaip_like.data._sources.tables.table_format import TableFormat
 from tfaip_like.params import Params
 from tfaip_like.params._field_rules import AffectsTrainingSamples
@@ -173,7 +173,8 @@ class Data(Params, abc.ABC):
         Raises:
             CodeError: if there is not exactly one.
         """
-        names = [n for n, spec in self.targets.items() if spec.shape == () and np.issubdtype(spec.dtype, np.integer)]
+        scalars = [n for n, spec in self.targets.items() if spec.shape == () and n != SAMPLE_WEIGHT]
+        names = [name for name in scalars if np.issubdtype(self.targets[name].dtype, np.integer)]
         if len(names) != 1:
             raise CodeError(
                 f"balance: the class of a sample of {type(self).__name__} is ambiguous ({len(names)} scalar integer "

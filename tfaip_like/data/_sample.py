@@ -18,6 +18,9 @@ from tfaip_like._utils.errors import with_article
 
 VALUES_PER_CHUNK = 2**20
 
+SAMPLE_WEIGHT = "sample_weight"
+"""Target with the weight of a sample in losses and metrics."""
+
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """Arrays by name."""
 
@@ -85,12 +88,12 @@ _KINDS = tuple(kind.name for kind in fields(Sample))
 
 
 def to_sample(item: object, inputs: Collection[str], targets: Collection[str]) -> Sample:
-    """Convert `(x, y)` or `(x,)` to a sample; return a sample unchanged.
+    """Convert `(x, y)`, `(x,)` or `(x, y, sample_weight)` to a sample; return a sample unchanged.
 
     Args:
         item: sample, or tuple of arrays or named arrays, such as `({"image": x}, y)`.
         inputs: names of the inputs; a single one names an array without a name.
-        targets: names of the targets, likewise.
+        targets: names of the targets, likewise; a sample weight is the target `sample_weight`.
 
     Raises:
         ValueError: if the item is anything else; the text continues a sentence about it.
@@ -103,10 +106,15 @@ def to_sample(item: object, inputs: Collection[str], targets: Collection[str]) -
         return item
     if type(item) is not tuple:
         raise ValueError(f"is {with_article(type(item).__name__)}, expected Sample(inputs=..., targets=...) or (x, y)")
-    if len(item) not in (1, 2):
+    if len(item) == 3 and SAMPLE_WEIGHT not in targets:
+        raise ValueError(f"is a tuple of length 3 with a weight: declare the target {SAMPLE_WEIGHT!r}, Spec(())")
+    if len(item) not in (1, 2, 3):
         raise ValueError(f"is a tuple of length {len(item)}, expected (x, y) or Sample(inputs=..., targets=...)")
-    kinds = (("inputs", inputs), ("targets", targets))
-    return Sample(*(_to_named_arrays(kind, value, names) for (kind, names), value in zip(kinds, item, strict=False)))
+    kinds = (("inputs", inputs), ("targets", [name for name in targets if name != SAMPLE_WEIGHT]))
+    named = [_to_named_arrays(kind, value, names) for (kind, names), value in zip(kinds, item, strict=False)]
+    if len(item) == 3:
+        named[1] = {**named[1], SAMPLE_WEIGHT: item[2]}
+    return Sample(*named)
 
 
 def _to_named_arrays(kind: str, value: Any, names: Collection[str]) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from tfaip_like._utils.lazy_keras import ops
+from tfaip_like.evaluation._metric_values import WeightedMean
 
 
 class Mean(Protocol):
@@ -35,16 +36,16 @@ class HostMean:
     def __init__(self, name: str = ""):
         self.name = name
         self._total = 0.0
-        self._weight = 0
+        self._weight = 0.0
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add a value.
 
         Args:
             values: scalar, or scalar tensor of any dtype.
-            sample_weight: number of samples that the value is the mean of; 1 by default.
+            sample_weight: number of samples that the value is the mean of, or sum of their weights; 1 by default.
         """
-        weight = 1 if sample_weight is None else sample_weight
+        weight = 1.0 if sample_weight is None else float(ops.convert_to_numpy(sample_weight))
         self._total += weight * float(ops.convert_to_numpy(values))
         self._weight += weight
 
@@ -56,9 +57,9 @@ class HostMean:
 class MetricAverager:
     """Averages of the named losses and metrics of a model over samples.
 
-    The value of a batch is `batch_mean`, in float32; it is weighted with the number of samples of the batch. NaN and
-    infinity propagate. The dtype and place of the running sums are those of `make_mean`: float32 variables
-    inside the compiled step (`keras.metrics.Mean`), or float64 on the host (`HostMean`).
+    The value of a batch is its mean, in float32; it is weighted with the number of samples of the batch, a metric also
+    with the sum of other weights. NaN and infinity propagate. The dtype and place of the running sums are those of
+    `make_mean`: float32 variables inside the compiled step (`keras.metrics.Mean`), or float64 on the host (`HostMean`).
 
     Args:
         make_mean: returns a running mean by name.
@@ -97,22 +98,21 @@ class MetricAverager:
             means: mean of each loss over the batch.
             num_samples: number of samples of the batch; may be a tensor.
         """
-        self._update(self.losses, means, num_samples)
+        self._update(self.losses, {name: WeightedMean(mean, num_samples) for name, mean in means.items()})
 
-    def update_metrics(self, means: Mapping[str, Any], num_samples: Any) -> None:
+    def update_metrics(self, means: Mapping[str, WeightedMean]) -> None:
         """Add the metrics of a batch.
 
         Args:
-            means: mean of each metric over the batch.
-            num_samples: number of samples of the batch; may be a tensor.
+            means: mean of each metric over the batch with its weight; both may be tensors.
         """
-        self._update(self.metrics, means, num_samples)
+        self._update(self.metrics, means)
 
-    def _update(self, running: dict[str, Mean], means: Mapping[str, Any], num_samples: Any) -> None:
-        for name, mean in means.items():
+    def _update(self, running: dict[str, Mean], means: Mapping[str, WeightedMean]) -> None:
+        for name, (mean, weight) in means.items():
             if name not in running:
                 running[name] = self._make_mean(name)
-            running[name].update_state(mean, sample_weight=num_samples)
+            running[name].update_state(mean, sample_weight=weight)
 
     def results(self) -> dict[str, Any]:
         """Return the averages by name; the total `loss` first, if there are losses."""

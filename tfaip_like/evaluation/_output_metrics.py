@@ -6,7 +6,7 @@ import logging
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,6 +18,13 @@ from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Arrays
 from tfaip_like.evaluation._averager import HostMean, MetricAverager, batch_mean, total_loss
 from tfaip_like.evaluation._bad_values import BadValue, find_bad_value, first_non_finite_row
+from tfaip_like.evaluation._metric_values import (
+    MetricValues,
+    make_metric_objects,
+    name_results,
+    sort_metric_values,
+    weight_samples,
+)
 from tfaip_like.modeling._context import TrainingPosition, current_position, use_position
 from tfaip_like.modeling._model import Model, Tensors
 
@@ -38,7 +45,8 @@ class OutputMetrics:
 
     def __init__(self, model: Model, is_eager: bool = False):
         self.model = model
-        self._compute_means = self._batch_means if is_eager else _compile(self._batch_means)
+        self._objects = make_metric_objects(model)
+        self._compute = self._batch_values if is_eager else _compile(self._batch_values)
         self._skipped_methods: dict[str, str] = {}
         """Missing output by the method of the model that needs it."""
         self.reset_state(logger.info)
@@ -50,6 +58,9 @@ class OutputMetrics:
             log: Called with a message about skipped losses and metrics.
         """
         self._averager = MetricAverager(HostMean, self.model.loss_weights)
+        for metric in self._objects.values():
+            metric.reset_state()
+        self._object_results: dict[str, float] = {}
         self.num_samples = 0
         self.non_finite: str | None = None
         self._log = log
@@ -57,7 +68,7 @@ class OutputMetrics:
     @property
     def names(self) -> Collection[str]:
         """Return a live view of the names of the losses and metrics, which the first batch defines."""
-        return ChainMap(self._averager.losses, self._averager.metrics)
+        return ChainMap[str, Any](self._averager.losses, self._averager.metrics, self._object_results)
 
     def add(self, batch: Batch, outputs: Arrays, logits: Arrays | None = None) -> npt.NDArray[Any] | None:
         """Add a batch and return the loss of each sample of shape (batch,), or None if the model returns scalars.
@@ -67,7 +78,7 @@ class OutputMetrics:
             outputs: Predicted outputs.
             logits: Logits of the outputs, from which losses are computed as in training.
         """
-        means, losses = self._compute_means(
+        values = self._compute(
             _to_tensors(batch.inputs),
             _to_tensors(batch.targets),
             _to_tensors(outputs),
@@ -78,12 +89,17 @@ class OutputMetrics:
             # A separate inference network may lack an output for a reason, such as logits of fed targets.
             advice = f" {missing_output_advice(self.model)}." if _has_export_network(self.model) else ""
             self._log(f"load-and-validate skips {self.describe_skipped(outputs)}.{advice}")
-        named = [(name, mean) for method_means in means.values() for name, mean in method_means.items()]
-        self.non_finite = next((name for name, mean in named if not np.isfinite(ops.convert_to_numpy(mean))), None)
-        self._averager.update_losses(means.get("loss", {}), len(batch))
-        self._averager.update_metrics(means.get("metrics", {}), len(batch))
+        self.non_finite = next(
+            (name for name, mean in values.means().items() if not np.isfinite(ops.convert_to_numpy(mean))), None
+        )
+        self._averager.update_losses(values.losses, len(batch))
+        self._averager.update_metrics(values.metrics.means)
+        for name, arguments in values.metrics.arguments.items():
+            self._objects[name].update_state(*arguments)
+            if self.num_samples == 0:
+                self._object_results |= name_results(name, self._objects[name].result())
         self.num_samples += len(batch)
-        return None if losses is None else np.asarray(ops.convert_to_numpy(losses))
+        return None if values.per_sample is None else np.asarray(ops.convert_to_numpy(values.per_sample))
 
     def describe_skipped(self, outputs: Arrays) -> str:
         """Return a description of the skipped methods of the model with the reason.
@@ -112,8 +128,7 @@ class OutputMetrics:
                 _to_tensors({name: array[rows] for name, array in named.items()}) for named in (outputs, logits)
             )
             inputs, targets = _to_tensors(part.inputs), _to_tensors(part.targets)
-            means, _ = self._batch_means(inputs, targets, selected, of_selected, _position_tensors())
-            return {name: mean for method_values in means.values() for name, mean in method_values.items()}
+            return self._batch_values(inputs, targets, selected, of_selected, _position_tensors()).means()
 
         numbered = replace(batch, indices=range(len(batch)))
         row = first_non_finite_row(numbered, values)
@@ -121,29 +136,28 @@ class OutputMetrics:
             return None
         return replace(bad, row=row)
 
-    def _batch_means(
+    def _batch_values(
         self, inputs: Tensors, targets: Tensors, outputs: Tensors, logits: Tensors, position: TrainingPosition
-    ) -> tuple[dict[str, Tensors], Any | None]:
-        """Return the means of losses and of metrics by method, and the total loss of each sample."""
+    ) -> _BatchValues:
         with use_position(lambda: position):
-            return self._batch_means_at_position(inputs, targets, outputs, logits)
+            outputs = attach_logits(outputs, logits)
+            losses = self._call("loss", inputs, targets, outputs)
+            metrics = self._call("metrics", inputs, targets, outputs)
+        weighted = {name: weight_samples(value, targets) for name, value in losses.items()}
+        return _BatchValues(
+            {name: batch_mean(value) for name, value in weighted.items()},
+            sort_metric_values(metrics, self._objects, ops.shape(next(iter(inputs.values())))[0], targets),
+            self._per_sample_loss(weighted),
+        )
 
-    def _batch_means_at_position(
-        self, inputs: Tensors, targets: Tensors, outputs: Tensors, logits: Tensors
-    ) -> tuple[dict[str, Tensors], Any | None]:
-        means: dict[str, Tensors] = {}
-        losses = None
-        outputs = attach_logits(outputs, logits)
-        for method, compute in (("loss", self.model.loss), ("metrics", self.model.metrics)):
-            try:
-                values = compute(inputs, targets, _NamedOutputs(outputs))
-            except _MissingOutputError as missing:
-                self._skipped_methods[method] = missing.args[0]
-            else:
-                means[method] = {name: batch_mean(value) for name, value in values.items()}
-                if method == "loss":
-                    losses = self._per_sample_loss(values)
-        return means, losses
+    def _call(self, method: str, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Mapping[str, Any]:
+        """Return the values of a method of the model; none if it needs an output that the export lacks."""
+        try:
+            values: Mapping[str, Any] = getattr(self.model, method)(inputs, targets, _NamedOutputs(outputs))
+        except _MissingOutputError as missing:
+            self._skipped_methods[method] = missing.args[0]
+            return {}
+        return values
 
     def _per_sample_loss(self, losses: Tensors) -> Any | None:
         if not losses or any(len(loss.shape) == 0 for loss in losses.values()):
@@ -155,8 +169,15 @@ class OutputMetrics:
         return total_loss(means, self.model.loss_weights)
 
     def results(self) -> dict[str, float]:
-        """Return the averages by name; the total `loss` first, if there are losses."""
-        return self._averager.results()
+        """Return the results by name; the total `loss` first, if there are losses."""
+        results = self._averager.results()
+        for name, metric in self._objects.items():
+            results |= {
+                each: float(value)
+                for each, value in name_results(name, metric.result()).items()
+                if each in self._object_results
+            }
+        return results
 
 
 def missing_output_advice(model: Model) -> str:
@@ -172,6 +193,20 @@ def output_method_name(model: Model) -> str:
 
 def _has_export_network(model: Model) -> bool:
     return type(model).build_export is not Model.build_export
+
+
+class _BatchValues(NamedTuple):
+    """Losses and metrics of a batch."""
+
+    losses: Mapping[str, Any]
+    """Mean of each loss."""
+    metrics: MetricValues
+    per_sample: Any | None
+    """Total loss of each sample; None if a loss is a scalar."""
+
+    def means(self) -> dict[str, Any]:
+        """Return the means of losses and metrics by name."""
+        return {**self.losses, **{name: mean for name, (mean, _) in self.metrics.means.items()}}
 
 
 class _MissingOutputError(KeyError):

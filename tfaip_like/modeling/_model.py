@@ -129,6 +129,7 @@ class Model(Params, abc.ABC):
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
         """Return named losses, each a scalar or of shape (batch,), which is averaged.
 
+        Losses of shape (batch,) are first multiplied by the target `sample_weight`, if there is one.
         Their weighted sum is minimized and logged as `loss`; each loss is also logged by its name.
 
         Args:
@@ -138,14 +139,36 @@ class Model(Params, abc.ABC):
         """
 
     def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
-        """Return named metrics to log, each a scalar or of shape (batch,); averaged over the epoch.
+        """Return named metrics to log.
 
-        Metrics that are not averages over samples (F1, character error rate) belong in an `Evaluator`.
+        Each value is one of
+
+        - a scalar or a tensor of shape (batch,), averaged over the samples of the epoch, with the target
+          `sample_weight` as weight if there is one;
+        - a tuple `(values, weights)`, such as the errors of tokens and their mask, for a weighted mean over the epoch.
+          The weights have the shape of the values, or of their first axes;
+        - the arguments of `update_state` of the object with this name in `make_metrics`.
 
         Args:
             inputs: Inputs of the batch by name.
             targets: Targets of the batch by name.
             outputs: Outputs of the trained network for the batch by name.
+        """
+        return {}
+
+    def make_metrics(self) -> Mapping[str, keras.metrics.Metric]:
+        """Return metrics that are not means by name, such as AUC, F1 or IoU, whose state is kept over the epoch.
+
+        `metrics` returns the arguments of their `update_state` under the same names. A vector as result, such as one
+        value per class, is logged as NAME_0, NAME_1, ...
+
+        Example::
+
+            def make_metrics(self):
+                return {"auc": keras.metrics.AUC()}
+
+            def metrics(self, inputs, targets, outputs):
+                return {"auc": (targets["label"], outputs["probability"])}
         """
         return {}
 

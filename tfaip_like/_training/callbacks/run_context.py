@@ -8,8 +8,9 @@ from pathlib import Path
 import keras
 
 from tfaip_like._runs.temporary_runs import is_temporary_run
+from tfaip_like._training.steps.example_checks import RESERVED_NAMES, RESERVED_PREFIXES
 from tfaip_like._training.steps.train_step import TrainStep
-from tfaip_like._training.steps.training_model import RESERVED_NAMES, RESERVED_PREFIXES, TrainingModel
+from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._training.train_state import TrainState
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.scenario import Scenario
@@ -88,7 +89,7 @@ class TrainingContext:
 
     def log(self, name: str, value: float) -> None:
         """Add a value to the metrics of the current epoch."""
-        if name in (*RESERVED_NAMES, *self._model.loss_trackers, *self._model.metric_trackers):
+        if name in (*RESERVED_NAMES, *self._model.loss_trackers, *self._model.metric_names):
             raise UsageError(f"log: {name!r} is logged by the trainer; choose another name")
         if name.startswith(RESERVED_PREFIXES):
             prefixes = ", ".join(RESERVED_PREFIXES)

@@ -69,7 +69,7 @@ class ModelSelection:
         self, scenario: Scenario, model: TrainingModel, optimizer: keras.optimizers.Optimizer, validations: Validations
     ):
         self.scenario = scenario
-        self._measured = ["loss", *model.loss_trackers, *model.metric_trackers]
+        self._measured = ["loss", *model.loss_trackers, *model.metric_names]
         self._validations = validations
         self.best = self._make_best_tracker()
         self.early_stop = EarlyStopper(scenario.early_stopping, self.best.monitor, self.best.mode)

@@ -20,6 +20,7 @@ from tfaip_like._training.steps.data_parallel import DataParallel
 from tfaip_like._training.steps.program_cost import ProgramCost, analyze_tensorflow_program, make_stack
 from tfaip_like._training.steps.training_model import TrainingModel, batch_size
 from tfaip_like._training.steps.update_check import Gradients, UpdateCheck
+from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._sample import Spec
 
@@ -80,6 +81,12 @@ class TensorFlowTrainStep:
         """Do nothing: TensorFlow updates the variables of the model in place."""
 
     def _make_data_parallel(self, devices: Sequence[str]) -> DataParallel:
+        if name := self._model.non_additive_metric:
+            raise CodeError(
+                f"{type(self._model.model).__name__}.make_metrics: the state of {name!r} is not a sum over batches, "
+                "which several devices require; use one device (--device.gpus 0) or an Evaluator",
+                self._model.model.make_metrics,
+            )
         return DataParallel(self._model, devices, self._forward, self._compile)
 
     def _compile(self, function: Any, jit_compile: bool | None = None, signature: Any = None) -> Any:

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfaip_like._keras_ext import range_checks
 from tfaip_like._keras_ext.broadcasting import check_accidental_broadcasting
 from tfaip_like._keras_ext.non_finite_metric import FirstNonFiniteStep
-from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, GRADIENT_NORM
-from tfaip_like._user_code.code_errors import CodeError, qualified_method_name
-from tfaip_like._utils.errors import UsageError, truncate_list, with_article
+from tfaip_like._runs.output_dir import GRADIENT_NORM
+from tfaip_like._training.steps.example_checks import (
+    NON_FINITE,
+    build_metric_objects,
+    check_finite,
+    check_names,
+    check_rows,
+    check_sample_weights,
+    compute_and_validate,
+    find_non_additive,
+)
+from tfaip_like._user_code.code_errors import CodeError
+from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.evaluation._averager import MetricAverager, batch_mean, total_loss
+from tfaip_like.evaluation._metric_values import make_metric_objects, name_results, sort_metric_values, weight_samples
 from tfaip_like.modeling._context import TrainingPosition, use_position
 from tfaip_like.modeling._model import Model, Tensors
 from tfaip_like.modeling._network import select_inputs
 
 logger = logging.getLogger(__name__)
-
-NON_FINITE = "non_finite"
-RESERVED_NAMES = ("loss", NON_FINITE, *BOOKKEEPING_COLUMNS)
-RESERVED_PREFIXES = ("val_", "lav_", "compare_")
-"""Prefixes of the values of validations and of the comparison with another run."""
 
 
 class TrainingModel(keras.Model):
@@ -44,6 +49,9 @@ class TrainingModel(keras.Model):
 
     Attributes:
         completed_steps: number of complete steps of the run, which the compiled steps count.
+        metric_objects: objects of `Model.make_metrics` by name.
+        metric_names: names of the results of the metrics.
+        non_additive_metric: metric object that cannot be computed on several devices, if any.
 
     Raises:
         UsageError: if there are no trainable weights, a loss or metric is neither scalar nor per sample, or names
@@ -60,24 +68,33 @@ class TrainingModel(keras.Model):
         inputs, targets = _to_tensors(example.inputs), _to_tensors(example.targets)
         with range_checks.RangeRecorder() as recorder:
             outputs = self._call_network(inputs, targets, training=False)
-        _check_rows(model, outputs, len(example))
+        check_rows(model, outputs, len(example))
+        metric_objects = make_metric_objects(model)
         try:
             recorded_outputs = _AccessRecorder(outputs)
             with recorder:
-                losses = _compute_and_validate(model, "loss", (inputs, targets, recorded_outputs), len(example))
+                losses = compute_and_validate(model, "loss", (inputs, targets, recorded_outputs), len(example))
             self._unused_outputs = [name for name in outputs if name not in recorded_outputs.names]
-            metrics = _compute_and_validate(model, "metrics", (inputs, targets, outputs), len(example))
+            metrics = compute_and_validate(
+                model, "metrics", (inputs, targets, outputs), len(example), metric_objects.keys()
+            )
         except KeyError as error:
             names = {"inputs": inputs, "targets": targets, "outputs": outputs}
             error.add_note("Available: " + "; ".join(f"{kind} {', '.join(have)}" for kind, have in names.items()) + ".")
             raise
         for compute in (model.loss, model.metrics):
             check_accidental_broadcasting(compute, inputs, targets, outputs)
-        _check_names(model, losses, metrics)
-        _check_finite(model, losses, example, recorder)
-        self._averager = MetricAverager(_make_keras_mean, model.loss_weights, losses, metrics)
+        check_sample_weights(model, losses, targets)
+        results = build_metric_objects(model, metric_objects, metrics)
+        means = [name for name in metrics if name not in metric_objects]
+        check_names(model, losses, [*means, *results])
+        check_finite(model, losses, example, recorder)
+        self._averager = MetricAverager(_make_keras_mean, model.loss_weights, losses, means)
         # As attributes of the model, they are reset and saved with its metrics.
         self.loss_trackers, self.metric_trackers = self._averager.losses, self._averager.metrics
+        self.metric_objects = metric_objects
+        self.metric_names = [*means, *results]
+        self.non_additive_metric = find_non_additive(metric_objects, metrics)
         self.non_finite = FirstNonFiniteStep(NON_FINITE)
         """Also counts steps: its `steps` is the progress of the epoch, however an execution ended."""
         self.gradient_norm = keras.metrics.Mean(name=GRADIENT_NORM)
@@ -137,7 +154,9 @@ class TrainingModel(keras.Model):
         # Losses of layers may be float16, or per sample.
         layer_losses = sum(map(batch_mean, self.losses), start=ops.zeros(()))
         means = {
-            name: batch_mean(self._apply_class_weights(name, ops.cast(value, "float32"), x))
+            name: batch_mean(
+                self._apply_class_weights(name, weight_samples(ops.cast(value, "float32"), x["targets"]), x)
+            )
             for name, value in losses.items()
         }
         self._averager.update_losses(means, batch_size(x))
@@ -186,13 +205,27 @@ class TrainingModel(keras.Model):
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Update the metrics; return the averages of all losses and metrics of the epoch so far."""
-        values = self.model.metrics(x["inputs"], x["targets"], y_pred)
-        self._averager.update_metrics({name: batch_mean(value) for name, value in values.items()}, batch_size(x))
+        returned = self.model.metrics(x["inputs"], x["targets"], y_pred)
+        values = sort_metric_values(returned, self.metric_objects, batch_size(x), x["targets"])
+        self._averager.update_metrics(values.means)
+        for name, arguments in values.arguments.items():
+            self.metric_objects[name].update_state(*arguments)
         return self.metric_results()
 
     def metric_results(self) -> dict[str, Any]:
-        """Return the averages of all losses and metrics of the epoch so far, by name."""
-        return {metric.name: metric.result() for metric in self.metrics}
+        """Return the results of all losses and metrics of the epoch so far, by name."""
+        names = {id(metric): name for name, metric in self.metric_objects.items()}
+        results: dict[str, Any] = {}
+        for metric in self.metrics:
+            results |= name_results(names.get(id(metric), metric.name), metric.result())
+        return results
+
+    def metric_variables_by_path(self) -> Iterator[tuple[str, keras.Variable]]:
+        """Yield the variables of all metrics, with paths that do not depend on the names that Keras generates."""
+        names = {id(metric): name for name, metric in self.metric_objects.items()}
+        for metric in self.metrics:
+            for variable in metric.variables:
+                yield f"{names.get(id(metric), metric.name)}/{variable.name}", variable
 
 
 def _make_keras_mean(name: str) -> keras.metrics.Metric:
@@ -249,106 +282,3 @@ def _to_tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
 def batch_size(x: Mapping[str, Any]) -> Any:
     """Return the number of samples of a batch; may be a tensor while tracing."""
     return ops.shape(next(iter(x["inputs"].values())))[0]
-
-
-def _check_rows(model: Model, outputs: Tensors, batch_size: int) -> None:
-    """Check the batch axis of outputs, including those of unknown symbolic shape (see `network.check_batch_axis`)."""
-    for name, output in outputs.items():
-        shape = tuple(ops.shape(output))
-        if shape[:1] != (batch_size,):
-            raise CodeError(
-                f"{type(model).__name__}.build: output {name!r} has shape {shape} for a batch of {batch_size}; the "
-                "first axis must be the batch axis",
-                model.build,
-            )
-
-
-def _compute_and_validate(
-    model: Model, method: Literal["loss", "metrics"], tensors: tuple[Tensors, Tensors, Tensors], batch_size: int
-) -> Mapping[str, Any]:
-    """Return the named losses or metrics of a batch.
-
-    They are computed for the doubled batch too: in a batch of three, a per-class loss of three classes has the same
-    shape as a per-sample loss.
-    """
-    compute = getattr(model, method)
-    values = _validate_named_values(compute, compute(*tensors), batch_size)
-    try:
-        doubled = [
-            {name: ops.concatenate([tensor, tensor]) for name, tensor in dict(named).items()} for named in tensors
-        ]
-        doubled_values = compute(*doubled)
-    except Exception as error:  # it may support a fixed batch size only
-        logger.debug("%s failed for a batch of %d samples: %s", method, 2 * batch_size, error)
-        return values
-    _validate_named_values(compute, doubled_values, 2 * batch_size)
-    return values
-
-
-def _validate_named_values(compute: Callable[..., Any], values: object, batch_size: int) -> Mapping[str, Any]:
-    """Return the values of `loss` or `metrics` after checking their types and shapes."""
-    where, method = qualified_method_name(compute), compute.__name__
-    if not isinstance(values, Mapping):
-        got = with_article(type(values).__name__)
-        raise CodeError(f"{where} returned {got}; it must return {{'name': tensor, ...}}", compute)
-    if method == "loss" and not values:
-        raise CodeError(f"{where} returned an empty dict; at least one loss is required", compute)
-    for name, value in values.items():
-        if not isinstance(name, str) or not name:
-            raise CodeError(f"{where}: {name!r} is not a valid name; it must return {{'name': tensor, ...}}", compute)
-        if isinstance(value, keras.metrics.Metric) or not hasattr(value, "shape"):
-            got = with_article(type(value).__name__)
-            raise CodeError(f"{where}: {name!r} is {got}, not a tensor; {_FUNCTION_HINTS[method]}", compute)
-        shape = tuple(ops.shape(value))
-        if shape not in ((), (batch_size,)):
-            raise CodeError(
-                f"{where}: {name!r} has shape {shape} for a batch of {batch_size}; expected a scalar or shape "
-                f"({batch_size},); reduce over the remaining axes",
-                compute,
-            )
-    return values
-
-
-_FUNCTION_HINTS = {
-    "loss": "use a function such as keras.losses.sparse_categorical_crossentropy(targets[...], outputs[...])",
-    "metrics": "use a function such as keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])",
-}
-
-
-def _check_finite(
-    model: Model, losses: Mapping[str, Any], example: Batch, recorder: range_checks.RangeRecorder
-) -> None:
-    """Check that each loss is finite for at least one sample of the first batch, unless its data are not."""
-    arrays = (*example.inputs.values(), *example.targets.values())
-    if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
-        return
-    for name, value in losses.items():
-        values = ops.convert_to_numpy(ops.cast(value, "float32"))
-        if not np.isfinite(values).any():
-            out_of_range = recorder.first_out_of_range("id") or recorder.first_out_of_range("label")
-            reason = f": {out_of_range}" if out_of_range else _UNKNOWN_REASON
-            raise CodeError(
-                f"{type(model).__name__}.loss: {name!r} is {values.flat[0]} for each sample of the first batch{reason}",
-                model.loss,
-            )
-
-
-_UNKNOWN_REASON = ", although its data are finite; check for a division by 0 or a logarithm of 0"
-
-
-def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    cls = type(model).__name__
-    for name in (*losses, *metrics):
-        if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES):
-            method = model.loss if name in losses else model.metrics
-            raise CodeError(
-                f"{cls}: {name!r} is reserved by the trainer and cannot be the name of a loss or metric", method
-            )
-        if name in losses and name in metrics:
-            raise CodeError(
-                f"{cls}: {name!r} is both a loss and a metric; remove the metric, losses are always logged",
-                model.metrics,
-            )
-    unknown = [name for name in model.loss_weights if name not in losses]
-    if unknown:
-        raise UsageError(f"--model.loss_weights.{unknown[0]}: {cls} has no such loss; available: {', '.join(losses)}")

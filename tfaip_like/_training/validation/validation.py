@@ -31,6 +31,7 @@ from tfaip_like.evaluation._evaluation import (
     run_evaluator,
 )
 from tfaip_like.evaluation._evaluator import Evaluator
+from tfaip_like.evaluation._metric_values import flatten_values
 from tfaip_like.modeling._activation_network import ActivationNetwork
 from tfaip_like.modeling._model import Tensors
 from tfaip_like.modeling._network import make_predict_fn
@@ -97,7 +98,7 @@ class Validation:
         samples = self.examples.print_while_iterating(
             self._iter_predicted_samples(validated_batches), is_dry_run=num_batches is not None
         )
-        reserved_names = ["loss", *self.model.loss_trackers, *self.model.metric_trackers]
+        reserved_names = ["loss", *self.model.loss_trackers, *self.model.metric_names]
         evaluation = EvaluationResult({})
         if self.evaluator is not None:
             evaluation = run_evaluator(self.evaluator, samples, reserved_names)
@@ -207,4 +208,4 @@ class Validation:
         inputs = to_model_inputs(batch)
         outputs = self.model(inputs, training=False)
         arguments = inputs["inputs"], inputs["targets"], outputs
-        return {**self.model.model.loss(*arguments), **self.model.model.metrics(*arguments)}
+        return {**self.model.model.loss(*arguments), **flatten_values(self.model.model.metrics(*arguments))}
