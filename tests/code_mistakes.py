@@ -1461,7 +1461,7 @@ LOSS = {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.SparseCategoricalAccuracy()}'
         },
         'return {"accuracy": keras.metrics.SparseCategoricalAccuracy()}',
-        "Net.metrics: 'accuracy' is a SparseCategoricalAccuracy, not a tensor; use a function such as",
+        "Net.metrics: 'accuracy' is a metric object; return it from `make_metrics`, and the arguments",
     ),
     "metric object updated": Mistake(
         {

@@ -329,7 +329,7 @@ def f1_arguments(y: Any, p: Any) -> tuple[Any, Any]:
         (
             lambda y, p: {"e": keras.metrics.AUC()},
             None,
-            "'e' is an AUC, not a tensor; use a function .* `make_metrics`",
+            "'e' is a metric object; return it from `make_metrics`, and the",
         ),
     ],
 )

@@ -596,7 +596,7 @@ def test_a_metric_object_of_keras_is_rejected_with_the_function_to_use() -> None
         def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
             return {"mse": keras.metrics.MeanSquaredError()}
 
-    with pytest.raises(UsageError, match="'mse' is a MeanSquaredError, not a tensor; use a function"):
+    with pytest.raises(UsageError, match="'mse' is a metric object; return it from `make_metrics`"):
         train(small(model=WithObject()))
 
 

@@ -600,7 +600,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 33, in Linear.metrics\n"
             '    return {"error": keras.metrics.MeanSquaredError()}\n'
-            "Linear.metrics: 'error' is a MeanSquaredError, not a tensor; use a function such as keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])"
+            "Linear.metrics: 'error' is a metric object; return it from `make_metrics`, and the arguments of its update_state here: {'error': (targets[...], outputs[...])}"
         ),
     ),
     # The model.

@@ -91,7 +91,7 @@ def _validate_named_values(
         elif method == "metrics" and isinstance(value, tuple):
             error = _weighted_values_error(name, value, batch_size)
         else:
-            error = _values_error(method, value, batch_size)
+            error = _values_error(method, name, value, batch_size)
         if error:
             raise CodeError(f"{where}: {name!r} {error}", compute)
     if missing := [name for name in objects if name not in values]:
@@ -107,7 +107,12 @@ def _is_tensor(value: object) -> bool:
     return hasattr(value, "shape") and not isinstance(value, keras.metrics.Metric)
 
 
-def _values_error(method: str, value: Any, batch_size: int) -> str:
+def _values_error(method: str, name: str, value: Any, batch_size: int) -> str:
+    if method == "metrics" and isinstance(value, keras.metrics.Metric):
+        return (
+            "is a metric object; return it from `make_metrics`, and the arguments of its update_state here: "
+            f"{{{name!r}: (targets[...], outputs[...])}}"
+        )
     if not _is_tensor(value):
         return f"is {with_article(type(value).__name__)}, not a tensor; {_FUNCTION_HINTS[method]}"
     shape = tuple(ops.shape(value))
@@ -141,8 +146,7 @@ def _arguments_error(value: Any) -> str:
 
 _FUNCTION_HINTS = {
     "loss": "use a function such as keras.losses.sparse_categorical_crossentropy(targets[...], outputs[...])",
-    "metrics": "use a function such as keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...]), or "
-    f"return metric objects from `make_metrics` and their arguments here: {EXAMPLE_ARGUMENTS}",
+    "metrics": "use a function such as keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])",
 }
 
 
