@@ -154,6 +154,24 @@ def test_inputs_are_matched_by_name_or_by_order() -> None:
     )
 
 
+class Columns(Points):
+    """Points with an additional axis."""
+
+    inputs = {"x": Spec((2, 1))}
+
+
+class ForColumns(Functional):
+    """Model for inputs with an additional axis."""
+
+    def build_model(self, inputs: Tensors) -> keras.Model:
+        return keras.Sequential([keras.Input((2, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+
+
+def test_a_last_axis_of_length_1_is_added_or_removed() -> None:
+    assert built(ForColumns()).predict_on_batch({"x": X})["output"].shape == (8, 1)
+    assert built(Functional(), Columns()).predict_on_batch({"x": X[..., None]})["head"].shape == (8, 1)
+
+
 @pytest.mark.parametrize(
     ("names", "described"),
     [(["right", "left"], r"right \(2,\), left \(3,\)"), (["left", "other"], r"left \(2,\), other \(3,\)")],
@@ -257,6 +275,11 @@ def test_a_keras_file_is_trained_further_and_copied_into_the_export(tmp_path: Pa
     np.testing.assert_allclose(built(model).predict_on_batch({"x": X})["sum"], original.predict_on_batch(X), rtol=1e-5)
     train(small(tmp_path / "run", model=model, evaluator=None))
     assert (tmp_path / "run" / "best" / "resources" / "net.keras").is_file()
+
+
+def test_the_output_of_a_sequential_file_has_the_name_of_its_layer(tmp_path: Path) -> None:
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="sum")]).save(tmp_path / "net.keras")
+    assert list(built(KerasFile(file=tmp_path / "net.keras", keras_losses=["mse"])).output) == ["sum"]
 
 
 def test_a_file_without_a_keras_model_is_an_error(tmp_path: Path) -> None:

@@ -47,11 +47,12 @@ def _match(expected: Any, inputs: Tensors, origin: str) -> Any:
             f"{origin}: the model expects the inputs {_describe(expected_tensors)}; the data has {_describe(inputs)}.\n"
             "Change the names or shapes in `Data.inputs`, or override `build` to adapt them."
         )
+    chosen = {name: _with_rank_of(tensor, chosen[name]) for name, tensor in expected_tensors.items()}
     return chosen if is_mapping else keras.tree.pack_sequence_as(expected, list(chosen.values()))
 
 
 def _accepts(expected: keras.KerasTensor, actual: keras.KerasTensor) -> bool:
-    """Return whether a functional model accepts a tensor; Keras adds or removes a last axis of length 1."""
+    """Return whether a tensor has the shape that a model expects, but for a last axis of length 1."""
     shape, other = (tuple(tensor.shape[1:]) for tensor in (expected, actual))
     if len(shape) == len(other) + 1 and shape[-1] == 1:
         shape = shape[:-1]
@@ -60,6 +61,13 @@ def _accepts(expected: keras.KerasTensor, actual: keras.KerasTensor) -> bool:
     return len(shape) == len(other) and all(
         None in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=True)
     )
+
+
+def _with_rank_of(expected: keras.KerasTensor, actual: keras.KerasTensor) -> keras.KerasTensor:
+    """Return a tensor with the last axis of length 1 added or removed, as `fit` does."""
+    if len(expected.shape) > len(actual.shape):
+        return keras.ops.expand_dims(actual, -1)
+    return keras.ops.squeeze(actual, -1) if len(expected.shape) < len(actual.shape) else actual
 
 
 def _describe(tensors: Mapping[str, keras.KerasTensor]) -> str:
@@ -91,8 +99,7 @@ def _name_outputs(network: keras.Model, outputs: Any, names: Sequence[str], orig
 
 def _given_output_names(network: keras.Model, count: int) -> list[str]:
     """Return the names of the layers of the outputs; `output` for a single one without a name, else none."""
-    names: list[str] = getattr(network, "output_names", [])
     layers = [tensor._keras_history.operation for tensor in getattr(network, "outputs", None) or []]
     if len(layers) == count and not any(map(has_automatic_name, layers)):
-        return names
+        return [layer.name for layer in layers]
     return ["output"] if count == 1 else []
