@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent
 EXTRAS = {
     "scenarios": ["scikit-learn"],
     "array_record": ["array_record"],
+    "evaluation": ["jiwer>=4", "matplotlib", "scikit-learn>=1.7"],
     "parquet": ["pyarrow>=16"],
     "jax": ["jax"],
     "litert": ["ai-edge-litert"],
@@ -106,6 +107,7 @@ setup(
         "dev": [
             *EXTRAS["scenarios"],
             *EXTRAS["array_record"],
+            *EXTRAS["evaluation"],
             *EXTRAS["jax"],
             *EXTRAS["litert"],
             *EXTRAS["onnx"],
