@@ -418,3 +418,28 @@ def test_sample_weights_are_one_number_per_sample() -> None:
 
     with pytest.raises(UsageError, match=r"target 'sample_weight' has shape \(1,\); expected one number per sample"):
         train(small(data=Pairs()))
+
+
+class Classes(WeightedPoints):
+    """Points of two classes, of which a quarter has class 1."""
+
+    rare_weight: float = 1.0
+    """Sample weight of class 1."""
+
+    targets = {"y": Spec(()), "label": Spec((), "int32"), "sample_weight": Spec(())}
+
+    def source(self, mode: Mode) -> Any:
+        source = super().source(mode)
+        label = (np.arange(len(source)) % 4 == 0).astype("int32")
+        weights = np.where(label, self.rare_weight, 1).astype("float32")
+        return ArraySource(source.inputs, {"y": source.targets["y"], "label": label, "sample_weight": weights})
+
+
+def test_class_weights_and_sample_weights_are_multiplied() -> None:
+    settings = {"model": Line(dropout=0.0), "optimizer": SGD(), "learning_rate": Constant(lr=1e-30)}
+    settings |= {"trainer": {"epochs": 1, "val_every_n": 0}}
+    plain = train(small(data=Classes(samples=96), **settings)).history[-1]
+    # The class weights are 2 and 2/3, so all products are 2/3.
+    data = Classes(samples=96, rare_weight=1 / 3)
+    weighted = train(small(data=data, train={"balance": "loss"}, **settings)).history[-1]
+    assert weighted["loss"] == pytest.approx(2 / 3 * plain["loss"], abs=1e-6)

@@ -45,7 +45,7 @@ class HostMean:
             values: scalar, or scalar tensor of any dtype.
             sample_weight: number of samples that the value is the mean of, or sum of their weights; 1 by default.
         """
-        weight = 1.0 if sample_weight is None else float(ops.convert_to_numpy(sample_weight))
+        weight = 1.0 if sample_weight is None else float(sample_weight)
         self._total += weight * float(ops.convert_to_numpy(values))
         self._weight += weight
 
