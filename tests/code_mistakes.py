@@ -1089,14 +1089,14 @@ DATA = {
             'image = sample.inputs["image"].astype("float32") / 255': 'image = sample.inputs["image"].astype("float32") / 255\n        image = image + random.rand(4)'
         },
         "image = image + random.rand(4)",
-        "AttributeError: 'numpy.random._generator.Generator' object has no attribute 'rand'",
+        "AttributeError: 'Generator' object has no attribute 'rand'",
     ),
     "processor random module": Mistake(
         {
             'image = sample.inputs["image"].astype("float32") / 255': 'image = sample.inputs["image"].astype("float32") / 255\n        image = image + random.randint(1, 2)'
         },
         "image = image + random.randint(1, 2)",
-        "AttributeError: 'numpy.random._generator.Generator' object has no attribute 'randint'",
+        "AttributeError: 'Generator' object has no attribute 'randint'",
     ),
     "processor zero division": Mistake(
         {

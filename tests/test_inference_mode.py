@@ -125,7 +125,7 @@ def test_layers_that_train_by_default_are_off_in_other_formats(
     for package in exporter.required_packages:
         pytest.importorskip(package)
     export_of(tmp_path / "a[1] 'ü?" / "export", BUILDERS["sequential"])
-    run_exporters(tmp_path / "a[1] 'ü?" / "export", [exporter], Batch({"x": IMAGES}, {}))
+    run_exporters([tmp_path / "a[1] 'ü?" / "export"], [exporter], Batch({"x": IMAGES}, {}), small())
     assert not [record for record in caplog.records if record.name.startswith("tfaip_like")]
     assert list((tmp_path / "a[1] 'ü?" / "export").glob("network.*"))
 

@@ -22,6 +22,7 @@ from tfaip_like._runs.batch_layout import BATCH_INDEX, BATCH_VARIABLE
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import OutputDirLostError, lock_output_dir
 from tfaip_like._runs.reader import Run
+from tfaip_like._training.checkpointing import checkpoints
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._utils.files import atomic_directory, atomic_write_text
 
@@ -195,3 +196,21 @@ def test_a_run_that_is_starting_does_not_recreate_a_batch_that_was_moved(
     assert not run.path.exists()
     with lock_output_dir(OutputDir(tmp_path / "of" / "another")):  # started by code of the run
         assert (tmp_path / "of" / "another").exists()
+
+
+def test_a_checkpoint_whose_directory_is_deleted_while_it_is_written_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, deleted = checkpoints.write_arrays, []
+
+    def delete_first(path: Path, arrays: Any) -> None:
+        write(path, arrays)
+        if not deleted:
+            deleted.append(path)
+            shutil.rmtree(tmp_path / "run" / "checkpoints")
+
+    monkeypatch.setattr(checkpoints, "write_arrays", delete_first)
+    train(small(tmp_path / "run", trainer={"epochs": 2}))
+    found = list_checkpoints(OutputDir(tmp_path / "run").checkpoints)
+    assert [checkpoint.position.epoch for checkpoint in found] == [1, 2]
+    assert deleted

@@ -17,7 +17,7 @@ from small import Line
 
 from tfaip_like import ArraySource, Data, Mode, Sample, Spec, UsageError
 from tfaip_like._utils.temp_dirs import process_temp_dir
-from tfaip_like.data import ImageFolder, LoaderSettings, TableSource, find_files, read_image
+from tfaip_like.data import ImageFolder, TableSource, TrainLoaderSettings, find_files, read_image
 from tfaip_like.data._loader.batching import collate
 from tfaip_like.data._loader.loader_factory import open_training
 from tfaip_like.data._loader.sample_reader import SampleReader
@@ -293,7 +293,7 @@ class Generated:
 @pytest.mark.parametrize("endless", [False, True])
 def test_pairs_of_x_and_y_are_samples(named: bool, endless: bool) -> None:
     data = Pairs(named=named, endless=endless)
-    settings = LoaderSettings(batch_size=8, num_processes=0, shuffle=False)
+    settings = TrainLoaderSettings(batch_size=8, num_processes=0, shuffle=False)
     with closing(open_training(data, data.source(Mode.TRAIN), settings, 32, seed=1)) as batches:
         batch = next(batches.iter_pass())
     assert batch.inputs["x"].shape == (8, 2)

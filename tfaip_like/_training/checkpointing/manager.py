@@ -67,7 +67,13 @@ class CheckpointManager:
         self._next_save_time = time.monotonic() + self.interval.seconds
 
         def write() -> None:
-            checkpoint = write_checkpoint(self.checkpoint_dir, position, content)
+            try:
+                checkpoint = write_checkpoint(self.checkpoint_dir, position, content)
+            except (FileNotFoundError, UsageError) as error:
+                # Somebody deleted the checkpoints meanwhile; their directory is created again.
+                if not isinstance(error.__cause__ or error, FileNotFoundError):
+                    raise
+                checkpoint = write_checkpoint(self.checkpoint_dir, position, content)
             self._written.append(checkpoint.path)
             prune_checkpoints(self.checkpoint_dir, self.trainer.keep_checkpoints, kept)
 

@@ -19,7 +19,7 @@ class PerSampleRng:
 
     def __init__(self, seed: int):
         self._bits = np.random.Philox(0)
-        self._generator = _Generator(self._bits)
+        self._generator = Generator(self._bits)
         self._state: dict[str, Any] = dict(self._bits.state)
         self._seed = seed
 
@@ -43,17 +43,17 @@ class PerSampleRng:
         self._bits.state = self._state  # type: ignore[assignment]
 
 
-class _Generator(np.random.Generator):
-    """Generator whose position may still have to be set."""
+class Generator(np.random.Generator):
+    """NumPy's generator, with a position that may still have to be set; it has its name in messages."""
 
     set_position: Callable[[], None]
 
 
-class _UnpositionedGenerator(_Generator):
+class _UnpositionedGenerator(Generator):
     """Generator that sets its position on the first access; by changing its class, which keeps later ones fast."""
 
     def __getattribute__(self, name: str) -> Any:
-        object.__setattr__(self, "__class__", _Generator)
+        object.__setattr__(self, "__class__", Generator)
         self.set_position()
         return getattr(self, name)
 
