@@ -150,7 +150,9 @@ def test_deleted_subdirectories_are_created_again(tmp_path: Path, caplog: pytest
     train_and_manipulate(tmp_path, manipulate)
     folder = OutputDir(tmp_path / "run")
     assert Run(folder).info["status"] == "done"
-    assert [str(checkpoint.position) for checkpoint in list_checkpoints(folder.checkpoints)] == ["the end of epoch 2"]
+    *earlier, last = [str(checkpoint.position) for checkpoint in list_checkpoints(folder.checkpoints)]
+    assert last == "the end of epoch 2"
+    assert earlier in ([], ["the end of epoch 1"])  # written again if it was being written
     assert all(files(folder.tensorboard / name) for name in ("train", "val"))
     assert "tensorboard/train was deleted; its events before this step are lost" in caplog.text
     assert folder.best.exists() or f"{folder.best} was deleted during training" in caplog.text
