@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -361,10 +362,67 @@ def test_lora_adapts_the_layers_of_a_pattern() -> None:
     network = built(Layers(lora_rank=2, lora_layers="^(einsum|head)$"))
     trained = {path for path, weight in weight_paths(network).items() if weight.trainable}
     assert {path.rpartition("/")[0] for path in trained} == {"net/einsum", "net/head"}
-    with pytest.raises(
-        UsageError, match="lora_layers wrong: matches no layer that supports LoRA; available: embedding"
-    ):
+    with pytest.raises(UsageError, match="lora_layers wrong: no suitable layer matches; available: embedding, einsum"):
         built(Layers(lora_rank=2, lora_layers="wrong"))
+
+
+def test_lora_leaves_layers_of_a_pattern_trainable() -> None:
+    network = built(Layers(lora_rank=2, lora_layers="einsum", lora_unfrozen="head|norm"))
+    trained = {path for path, weight in weight_paths(network).items() if weight.trainable}
+    assert trained == {
+        "net/einsum/lora_kernel_a",
+        "net/einsum/lora_kernel_b",
+        "net/head/kernel",
+        "net/head/bias",
+        "net/norm/gamma",
+        "net/norm/beta",
+    }
+    assert len(network.trainable_weights) == len(trained)
+    with pytest.raises(UsageError, match="lora_unfrozen top: no suitable layer matches; available: embedding"):
+        built(Layers(lora_rank=2, lora_unfrozen="top"))
+
+
+class TokenPairs(Data):
+    """Token IDs."""
+
+    inputs = {"token_ids": Spec((6,), "int32"), "padding_mask": Spec((6,), "int32"), "segment_ids": Spec((6,), "int32")}
+    targets = {"label": Spec((), "int32")}
+
+    def source(self, mode: Mode) -> Sequence[Sample]:
+        ids = np.random.default_rng(0).integers(0, 20, (16, 6), dtype="int32")
+        ones = np.ones_like(ids)
+        return ArraySource(
+            {"token_ids": ids, "padding_mask": ones, "segment_ids": 0 * ones},
+            {"label": np.arange(16, dtype="int32") % 2},
+        )
+
+
+class Bert(KerasModel):
+    """Text classifier of a preset."""
+
+    preset: Path = Path()
+    """Directory of the preset of the backbone."""
+
+    keras_losses = ["sparse_categorical_crossentropy"]
+    from_logits = True
+
+    def build_model(self, inputs: Tensors) -> keras.Model:
+        models = importlib.import_module("keras_hub.models")
+        backbone = models.Backbone.from_preset(str(self.preset))
+        return models.BertTextClassifier(backbone=backbone, num_classes=2)  # type: ignore[no-any-return]
+
+
+def test_a_preset_of_keras_hub_is_tuned(tmp_path: Path) -> None:
+    pytest.importorskip("keras_hub")
+    models = importlib.import_module("keras_hub.models")
+    sizes = {"vocabulary_size": 20, "num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 8}
+    models.BertBackbone(**sizes, max_sequence_length=6).save_to_preset(str(tmp_path / "preset"))
+    model = Bert(preset=tmp_path / "preset", lora_rank=2, lora_layers="query|value", lora_unfrozen="logits")
+    trainer = dataclasses.replace(small().trainer, output_dir=tmp_path / "run")
+    result = train(Scenario(data=TokenPairs(), model=model, trainer=trainer, evaluator=None))
+    paths = {path for path, weight in weight_paths(result.network).items() if weight.trainable}
+    assert {path.rpartition("/")[2] for path in paths} == {"lora_kernel_a", "lora_kernel_b", "kernel", "bias"}
+    assert (tmp_path / "run" / "best" / "model.keras").is_file()
 
 
 class Images(Data):
@@ -392,7 +450,8 @@ def test_an_application_preprocesses_images_and_has_a_new_head(name: str) -> Non
     module = {"MobileNetV3Small": keras.applications.mobilenet_v3, "MobileNetV2": keras.applications.mobilenet_v2}[name]
     features = network.get_layer("backbone")(module.preprocess_input(images.astype("float32")), training=False)
     expected = network.get_layer("head")(features)
-    np.testing.assert_allclose(network.predict_on_batch({"image": images})["probabilities"], expected, rtol=1e-4)
+    actual = network.predict_on_batch({"image": images})["probabilities"]
+    np.testing.assert_allclose(actual, keras.ops.convert_to_numpy(expected), rtol=1e-4)
 
 
 def test_weights_of_imagenet_are_those_that_keras_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,6 +477,12 @@ def test_weights_that_cannot_be_downloaded_are_an_error(monkeypatch: pytest.Monk
     monkeypatch.setattr("keras.src.applications.mobilenet_v3.file_utils.get_file", get_file)
     with pytest.raises(UsageError, match="MobileNetV3Small: cannot create it with weights imagenet .* no network"):
         built(application(weights="imagenet"), Images())
+
+
+@pytest.mark.parametrize("changes", [{"output_names": ["classes"]}, {"from_logits": True}])
+def test_a_setting_without_effect_on_an_application_is_an_error(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="has no effect"):
+        validate_params(application(**changes))
 
 
 def test_an_unknown_application_is_an_error() -> None:

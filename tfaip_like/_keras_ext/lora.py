@@ -15,7 +15,9 @@ from tfaip_like._utils.errors import UsageError, truncate_list
 logger = logging.getLogger(__name__)
 
 
-def enable_lora(network: keras.Model, rank: int, alpha: float | None = None, pattern: str = "") -> None:
+def enable_lora(
+    network: keras.Model, rank: int, alpha: float | None = None, pattern: str = "", unfrozen: str | None = None
+) -> None:
     """Freeze the weights of a network, and add trainable low-rank updates to its layers.
 
     Args:
@@ -23,27 +25,46 @@ def enable_lora(network: keras.Model, rank: int, alpha: float | None = None, pat
         rank: Rank of the updates.
         alpha: Scale: updates are multiplied by alpha / rank; None for rank.
         pattern: Regular expression for the paths of the layers to adapt.
+        unfrozen: Regular expression for the paths of the layers to train as a whole.
 
     Raises:
-        UsageError: If the pattern matches no layer that supports LoRA.
+        UsageError: If the first pattern matches no layer that supports LoRA, or the second no layer with weights.
     """
-    supported = {path: layer for path, layer in layer_paths(network).items() if hasattr(layer, "enable_lora")}
-    adapted = {id(layer): layer for path, layer in supported.items() if re.search(pattern, path)}
-    if not adapted:
-        raise UsageError(
-            f"--model.lora_layers {pattern}: matches no layer that supports LoRA; available: "
-            f"{truncate_list(list(supported)) or 'none'}"
-        )
+    paths = layer_paths(network)
+    whole = _match_layers("lora_unfrozen", unfrozen, {path: layer for path, layer in paths.items() if layer.weights})
+    inner = {id(layer) for outer in whole.values() for layer in outer._flatten_layers()}
+    supported = {
+        path: layer for path, layer in paths.items() if hasattr(layer, "enable_lora") and id(layer) not in inner
+    }
+    adapted = _match_layers("lora_layers", pattern, supported)
     network.trainable = False
+    for layer in whole.values():
+        layer.trainable = True
     for layer in network._flatten_layers():
         # Layers that contain adapted ones must be trainable too, or Keras reports no trainable weight in them.
-        if any(id(inner) in adapted for inner in layer._flatten_layers()):
+        if any(id(inner) in (adapted | whole) for inner in layer._flatten_layers()):
             layer._trainable = True
     for layer in adapted.values():
         layer.enable_lora(rank, lora_alpha=alpha)
     added = [weight for layer in adapted.values() for weight in layer.trainable_weights]
     count = sum(int(keras.ops.size(weight)) for weight in added)
     logger.info("LoRA: %d layers adapted, %s trainable parameters in them", len(adapted), f"{count:,}")
+
+
+def _match_layers(field: str, pattern: str | None, layers: dict[str, keras.Layer]) -> dict[int, keras.Layer]:
+    """Return the layers whose path a pattern matches by ID; none for None.
+
+    Raises:
+        UsageError: If the pattern matches none.
+    """
+    if pattern is None:
+        return {}
+    matching = {id(layer): layer for path, layer in layers.items() if re.search(pattern, path)}
+    if not matching:
+        raise UsageError(
+            f"--model.{field} {pattern}: no suitable layer matches; available: {truncate_list(layers) or 'none'}"
+        )
+    return matching
 
 
 @contextmanager

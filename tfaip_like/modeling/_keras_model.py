@@ -6,14 +6,18 @@ import abc
 import difflib
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.lazy_keras import keras, ops
 from tfaip_like.modeling._model import Model, Tensors
+from tfaip_like.params._field_rules import Requires
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_NEEDS_LORA = Requires("lora_rank", "lora_rank is 0 (set --model.lora_rank)")
 
 
 class KerasModel(Model, abc.ABC):
@@ -49,11 +53,14 @@ class KerasModel(Model, abc.ABC):
     """Rank of low-rank adaptation (LoRA, https://arxiv.org/abs/2106.09685): the weights of the model are frozen, and
     low-rank updates of its layers are trained; 0 disables it."""
 
-    lora_alpha: float | None = None
+    lora_alpha: Annotated[float | None, _NEEDS_LORA] = None
     """Scale of LoRA: updates are multiplied by lora_alpha / lora_rank; by default lora_rank."""
 
-    lora_layers: str = ""
+    lora_layers: Annotated[str, _NEEDS_LORA] = ""
     """Regular expression; LoRA adapts the layers whose path in the model it matches; by default all that support it."""
+
+    lora_unfrozen: Annotated[str | None, _NEEDS_LORA] = None
+    """Regular expression; layers whose path in the model it matches are trained as a whole, such as a new head."""
 
     @abc.abstractmethod
     def build_model(self, inputs: Tensors) -> keras.Model:
@@ -89,12 +96,13 @@ class KerasModel(Model, abc.ABC):
         self.require(has_loss, "keras_losses", "is empty; name a loss of Keras such as mse, or override `loss`")
         self.require(self.lora_rank >= 0, "lora_rank", "must not be negative")
         self.require_regex("lora_layers", self.lora_layers)
+        self.require_regex("lora_unfrozen", self.lora_unfrozen or "")
 
     def _enable_lora(self, network: keras.Model) -> None:
         if self.lora_rank:
             from tfaip_like._keras_ext.lora import enable_lora
 
-            enable_lora(network, self.lora_rank, self.lora_alpha, self.lora_layers)
+            enable_lora(network, self.lora_rank, self.lora_alpha, self.lora_layers, self.lora_unfrozen)
 
 
 class KerasFile(KerasModel):
@@ -187,5 +195,7 @@ class KerasApplication(KerasModel):
 
     def check(self) -> None:
         super().check()
+        self.require(not self.output_names, "output_names", "has no effect: the output is called `probabilities`")
+        self.require(not self.from_logits, "from_logits", "has no effect: the last layer is a softmax")
         self.require(self.num_classes > 0, "num_classes", "must be above 0")
         self.require(0 <= self.dropout < 1, "dropout", "must be in [0, 1)")
