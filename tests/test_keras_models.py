@@ -198,7 +198,10 @@ def test_outputs_without_names_are_named_by_a_parameter() -> None:
             {"keras_losses": ["sum=msee"]},
             r"TwoHeads.keras_losses msee: not in keras.losses; did you mean mean_squared_error\?",
         ),
-        ({"keras_losses": ["mse"]}, r"keras_losses mse: expected OUTPUT=NAME with one of the outputs sum, is_large"),
+        (
+            {"keras_losses": ["mse"]},
+            r"keras_losses mse: expected OUTPUT=NAME with one of the outputs (sum|is_large), (sum|is_large)",
+        ),
         ({"keras_metrics": ["is_large=AUC"]}, r"TwoHeads.keras_metrics AUC: not an average over samples"),
         ({"output_names": ["sum", "other"], "keras_losses": ["other=mse"]}, r"'other' has no target of its name"),
     ],
@@ -337,11 +340,15 @@ def test_an_export_has_the_low_rank_updates_merged(tmp_path: Path) -> None:
     with np.load(export / "weights.npz") as stored:
         assert not any(map(lora, stored))
         head = network.get_layer("net").get_layer("head")
-        np.testing.assert_allclose(stored["net/head/kernel"], head.kernel, rtol=1e-5)
+        np.testing.assert_allclose(stored["net/head/kernel"], merged_kernel(head), rtol=1e-5)
     rebuilt = rebuild_networks(export, scenario).exported
     np.testing.assert_allclose(rebuilt.predict_on_batch({"x": X})["head"], expected, rtol=1e-4)
     assert head.lora_enabled
-    assert not np.array_equal(stored_base(head), np.asarray(head.kernel))
+    assert not np.array_equal(stored_base(head), merged_kernel(head))
+
+
+def merged_kernel(layer: keras.Layer) -> np.ndarray[Any, Any]:
+    return np.asarray(keras.ops.convert_to_numpy(layer.kernel))
 
 
 def stored_base(layer: keras.Layer) -> np.ndarray[Any, Any]:
