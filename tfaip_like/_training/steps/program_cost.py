@@ -136,9 +136,17 @@ class _GraphFlops:
 
     def __init__(self, accumulate: int):
         self._accumulate = accumulate
+        self._counts: dict[tuple[int, int], float | None] = {}
+        """Operations by graph and depth: a function may be called in many places."""
 
     def count(self, graph: Any, depth: int = 0) -> float | None:
         """Return the operations of a graph; None if it has a loop of unknown length."""
+        key = id(graph), depth
+        if key not in self._counts:
+            self._counts[key] = self._count(graph, depth)
+        return self._counts[key]
+
+    def _count(self, graph: Any, depth: int) -> float | None:
         total = _own_flops(graph)
         for operation in graph.get_operations():
             iterations = self._num_iterations(operation, depth) if "While" in operation.type else 1
