@@ -175,6 +175,7 @@ class Dropped(Line):
         return {"left": outputs["left"], "left_square": outputs["left"] ** 2}
 
 
+@pytest.mark.slow
 def test_devices_drop_different_values_and_always_the_same_ones(call: Call) -> None:
     same: dict[str, Any] = {"model": Dropped(), "trainer": ONE_EPOCH}
     # Of two samples each device has one. Their masks differ if what is left has a variance.
