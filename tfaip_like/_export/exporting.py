@@ -91,7 +91,7 @@ def run_exporters(exports: Sequence[Path], exporters: Sequence[Exporter], batch:
         return
     try:
         call_in_tensorflow_process(scenario, write_formats, exports, exporters, inputs, load_exported_network)
-    except (UsageError, RuntimeError, pickle.PicklingError, AttributeError) as error:
+    except (UsageError, RuntimeError, pickle.PicklingError, AttributeError, TypeError) as error:
         logger.warning("cannot convert to other formats: %s", short_error_message(error))
 
 

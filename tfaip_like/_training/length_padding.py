@@ -38,7 +38,7 @@ PadFunction = Callable[[int], int]
 def round_up_length(length: int) -> int:
     """Return the smallest of 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, ... that is not below a length.
 
-    These are four lengths for each power of two: at most a quarter of a batch is padding, an eighth on average.
+    These are four lengths for each power of two: from a length of 8 on, at most a fifth of a batch is padding.
 
     Example:
         >>> [round_up_length(length) for length in (3, 9, 33, 100, 130)]
