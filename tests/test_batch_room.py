@@ -32,8 +32,8 @@ def check_space(batch: Batch) -> None:
 
 def test_runs_that_exceed_the_disk_space_are_rejected_before_the_first_one(small_disk: Path, quick_run: Run) -> None:
     batch = make_fake_batch(small_disk, "  wide: {repeat: 4}\n", tenths=0)
-    calibrated(batch, disk=0.5, checkpoint=0.25)
-    check_space(batch)  # 4 x (0.5 MB + 4 checkpoints) fits
+    calibrated(batch, disk=0.4, checkpoint=0.2)
+    check_space(batch)  # 4 x (0.4 MB + 4 checkpoints) fits
     calibrated(batch, disk=0.5, checkpoint=0.5)
     rejected = quick_run("experiments", "submit", batch.path)
     assert rejected.returncode == 2

@@ -35,6 +35,7 @@ from tfaip_like._export.exporting import run_exporters
 from tfaip_like._export.finite_inputs import find_finite_inputs
 from tfaip_like._export.verification import check_export
 from tfaip_like._export.writing import write_export
+from tfaip_like._training.checkpointing.background_writer import BackgroundWriter
 from tfaip_like._training.exports import ExportWriter
 from tfaip_like.data import LavLoaderSettings
 from tfaip_like.data._loader.batching import Batch
@@ -209,7 +210,11 @@ def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
     from tfaip_like._runs.output_dir import OutputDir
 
     exports = ExportWriter(
-        OutputDir(tmp_path / "run"), Networks(network, network), scenario, Batch({"x": np.ones((3, 2), "float32")}, {})
+        OutputDir(tmp_path / "run"),
+        Networks(network, network),
+        scenario,
+        Batch({"x": np.ones((3, 2), "float32")}, {}),
+        BackgroundWriter(tmp_path, lambda: None),
     )
     before = np.asarray(global_seed_generator().state)
     exports.verify_current()

@@ -299,7 +299,8 @@ MISTAKES = {
     ),
     "part of none": Mistake(
         flags="--evaluator.limit 3",
-        says="--evaluator.limit: requires --evaluator; choose one of ClassificationEvaluator",
+        says="--evaluator.limit: requires --evaluator; choose one of ClassificationEvaluator, ClassificationReport, "
+        "RegressionEvaluator, SegmentationEvaluator, TextEvaluator",
     ),
     "required flag": Mistake(change=('path: str = "somewhere"', "path: str"), says="--data.path is required (TEXT)"),
     "out of range": Mistake(flags="--trainer.epochs 0", says="--trainer.epochs 0: must be at least 1"),

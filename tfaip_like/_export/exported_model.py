@@ -5,6 +5,7 @@ Requires TensorFlow and NumPy only, for exports of all backends: neither Keras n
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -237,6 +238,21 @@ def load_export(path: Path, trust_code: bool = False) -> ExportedModel:
     saved_model = _load_saved_model(path, trust_code or allows_untrusted_code())
     inputs, outputs = _read_signature(saved_model, list(versions.outputs))
     return ExportedModel(path, inputs, outputs, metrics, params, versions.packages, saved_model, versions.finite_inputs)
+
+
+def load_weights(exported: ExportedModel, path: Path) -> ExportedModel:
+    """Read the weights of another export with the same graph into a loaded one, which is ten times faster to load.
+
+    Args:
+        exported: Loaded export; it has the other weights afterwards.
+        path: Other export.
+    """
+    import tensorflow as tf
+
+    with tensorflow_safe_path(path / SERVE) as serve:
+        checkpoint = tf.train.Checkpoint(root=exported.saved_model)
+        checkpoint.read(str(Path(serve, VARIABLES, VARIABLES))).assert_existing_objects_matched()
+    return dataclasses.replace(exported, path=path, metrics=read_metrics(path))
 
 
 def _load_saved_model(path: Path, trust_code: bool) -> Any:

@@ -5,8 +5,9 @@ Exports have silently differed from it (keras#20985), so they are compared for a
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,7 @@ TOLERANCES = {"float16": 1e-2, "bfloat16": 5e-2}
 """Tolerances in lower precision, where results depend on how operations are fused."""
 NUM_PERTURBATIONS = 8
 """Number of random perturbations of the weights, enough to flip an ambiguous output almost certainly."""
+_NOT_VERIFIED = "export not verified: no sample of the first batch can be predicted"
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -44,6 +46,32 @@ class Difference:
     """Relative difference of floats; 1 for different integers; infinite if they cannot be compared."""
     text: str
     """Description for messages."""
+
+
+@dataclass(frozen=True)
+class ExpectedOutputs:
+    """Outputs of a network in memory for a batch, in two calls: those that differ are not deterministic."""
+
+    batch: Batch
+    first: Mapping[str, Array]
+    second: Mapping[str, Array]
+    tolerance: float
+    """Relative difference that is allowed."""
+
+    @classmethod
+    def of_network(cls, network: keras.Model, batch: Batch) -> ExpectedOutputs:
+        """Predict a batch; the state of the network is preserved."""
+        predict = make_predict_fn(network)
+        with preserve_network_state(network):
+            first, second = _to_arrays(predict(batch.inputs)), _to_arrays(predict(batch.inputs))
+        return cls(batch, first, second, TOLERANCES.get(network.compute_dtype, TOLERANCE))
+
+    def rows(self, begin: int, end: int) -> ExpectedOutputs:
+        """Return those of a part of the batch."""
+        first, second = (
+            {name: output[begin:end] for name, output in outputs.items()} for outputs in (self.first, self.second)
+        )
+        return dataclasses.replace(self, batch=self.batch.rows(begin, end), first=first, second=second)
 
 
 def check_export(
@@ -69,12 +97,30 @@ def check_export(
         TrainingError: If an output differs.
     """
     exported = loaded or load_export(path, trust_code=True)
-    predictable = _select_predictable_rows(exported, batch)
+    predictable = select_predictable_rows(exported, batch)
     if not len(predictable):
-        log("export not verified: no sample of the first batch can be predicted")
+        log(_NOT_VERIFIED)
         return 0.0
-    differences = compare_outputs(exported, lambda: load_export(path, trust_code=True), network, predictable, log)
-    wrong = [difference.text for difference in differences if difference.size > _tolerance(network)]
+    return check_outputs(path, exported, ExpectedOutputs.of_network(network, predictable), log)
+
+
+def check_outputs(
+    path: Path, exported: ExportedModel, expected: ExpectedOutputs, log: Callable[[str], None] = logger.info
+) -> float:
+    """Compare the outputs of an export with those of its network; see `check_export`.
+
+    Args:
+        path: Export directory.
+        exported: Loaded export.
+        expected: Outputs of the network.
+        log: Called with a message about outputs that are not compared.
+    """
+    begin, end = _find_predictable_rows(exported, expected.batch)
+    if begin == end:
+        log(_NOT_VERIFIED)
+        return 0.0
+    differences = compare_outputs(exported, lambda: load_export(path, trust_code=True), expected.rows(begin, end), log)
+    wrong = [difference.text for difference in differences if difference.size > expected.tolerance]
     if wrong:
         raise TrainingError(
             f"export verification failed: outputs differ from the trained network: {'; '.join(wrong)}.\n"
@@ -85,26 +131,30 @@ def check_export(
     return max((difference.size for difference in differences), default=0.0)
 
 
-def _select_predictable_rows(exported: ExportedModel, batch: Batch) -> Batch:
-    """Return the samples before the first one that the export rejects, or those after it if it is the first."""
-    while len(batch):
+def select_predictable_rows(exported: ExportedModel, batch: Batch) -> Batch:
+    """Return the samples before the first one that an export rejects, or those after it if it is the first."""
+    return batch.rows(*_find_predictable_rows(exported, batch))
+
+
+def _find_predictable_rows(exported: ExportedModel, batch: Batch) -> tuple[int, int]:
+    begin, end = 0, len(batch)
+    while begin < end:
         try:
-            exported(batch.inputs)
+            exported(batch.rows(begin, end).inputs)
         except SampleError as error:
-            batch = batch.rows(0, error.row) if error.row else batch.rows(1, len(batch))
+            begin, end = (begin, begin + error.row) if error.row else (begin + 1, end)
         else:
             break
-    return batch
+    return begin, end
 
 
 def compare_outputs(
     exported: ExportedModel,
     reload_export: Callable[[], ExportedModel],
-    network: keras.Model,
-    batch: Batch,
+    expected: ExpectedOutputs,
     log: Callable[[str], None] = logger.info,
 ) -> list[Difference]:
-    """Return the difference of each output that is deterministic, that is, equal in two calls of the network.
+    """Return the difference of each output that is deterministic.
 
     Ambiguous outputs (such as the argmax of two equal scores) may differ, and so may values computed from them. They
     are recognized by perturbing the weights within the tolerance: an ambiguous output changes too.
@@ -112,28 +162,24 @@ def compare_outputs(
     Args:
         exported: Loaded export.
         reload_export: Loads the export again, to perturb its weights.
-        network: Network that was exported.
-        batch: Batch of real samples.
+        expected: Outputs of the network.
         log: Called with a message about outputs that are not compared.
     """
-    tolerance = _tolerance(network)
-    with preserve_network_state(network):
-        predict = make_predict_fn(network)
-        expected, again = _to_arrays(predict(batch.inputs)), _to_arrays(predict(batch.inputs))
-    actual = exported(batch.inputs)
+    inputs, tolerance = expected.batch.inputs, expected.tolerance
+    actual = exported(inputs)
     differences = [
         Difference(
-            name, float("inf"), f"only {'the network' if name in expected else 'the export'} has output {name!r}"
+            name, float("inf"), f"only {'the network' if name in expected.first else 'the export'} has output {name!r}"
         )
-        for name in sorted(expected.keys() ^ actual.keys())
+        for name in sorted(expected.first.keys() ^ actual.keys())
     ]
 
     @cache
     def perturbed_outputs() -> list[dict[str, Array]]:
-        return list(_predict_with_perturbed_weights(reload_export(), batch.inputs, tolerance))
+        return list(_predict_with_perturbed_weights(reload_export(), inputs, tolerance))
 
-    for name in sorted(expected.keys() & actual.keys()):
-        first, second, answer = expected[name], again[name], actual[name]
+    for name in sorted(expected.first.keys() & actual.keys()):
+        first, second, answer = expected.first[name], expected.second[name], actual[name]
         if first.shape != second.shape or _relative_difference(first, second).max(initial=0) > tolerance:
             log(f"output {name!r} not verified: it changes between calls (random numbers or state)")
         elif first.shape != answer.shape or first.dtype != answer.dtype:
@@ -151,10 +197,6 @@ def compare_outputs(
                     distance = np.where(perturbed_distance < distance, distance, 0)
             differences.append(_largest_difference(name, distance, first, answer))
     return differences
-
-
-def _tolerance(network: keras.Model) -> float:
-    return TOLERANCES.get(network.compute_dtype, TOLERANCE)
 
 
 def _predict_with_perturbed_weights(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,15 @@ from tfaip_like._export.layout import (
     Versions,
 )
 from tfaip_like._export.pipeline import make_pipeline
-from tfaip_like._export.saved_models import SavedModelWriter, try_write_saved_model
+from tfaip_like._export.saved_models import SavedModelWriter, TracedSavedModel, try_write_saved_model
 from tfaip_like._keras_ext.lora import lora_weight_ids, merge_lora
 from tfaip_like._keras_ext.paths import weight_paths
+from tfaip_like._keras_ext.snapshots import read_array
 from tfaip_like._runs.package_versions import installed_versions
 from tfaip_like._runs.run_files import METRICS, METRICS_FORMAT, read_metrics
 from tfaip_like._utils.errors import Interrupted, short_error_message
 from tfaip_like._utils.files import atomic_directory, is_disk_full_error
-from tfaip_like.modeling._context import current_position
+from tfaip_like.modeling._context import TrainingPosition, current_position
 from tfaip_like.modeling._network import Networks, input_names
 from tfaip_like.params._files import write_params
 from tfaip_like.scenario import Scenario
@@ -77,12 +78,33 @@ class ExportFiles:
         }
         """Writers of SavedModels by the directory of the network in an export."""
 
-    def write(self, export: Path, finite_inputs: Sequence[str] = ()) -> None:
+    @property
+    def variables(self) -> Iterator[keras.Variable]:
+        """Yield the variables that are written, some of them repeatedly."""
+        for network in (self.networks.training, *(writer.network for writer in self._writers.values())):
+            yield from network.variables
+
+    @property
+    def graph(self) -> TracedSavedModel | None:
+        """Return the traced network for inference; None if it must be traced first."""
+        return self._writers[Path()].traced
+
+    @property
+    def are_traced(self) -> bool:
+        """Return whether `write` only reads variables, so that a thread can do it with a snapshot of them."""
+        if lora_weight_ids(self.networks.training):  # changed and restored while they are written
+            return False
+        traced = [writer.traced for writer in self._writers.values()]
+        # On PyTorch SavedModels are written later.
+        return keras.backend.backend() == "torch" or all(one and one.depends_on_variables_only for one in traced)
+
+    def write(self, export: Path, finite_inputs: Sequence[str] = (), position: TrainingPosition | None = None) -> None:
         """Write the current weights and everything else, with empty metrics, into an empty directory.
 
         Args:
             export: Empty directory.
             finite_inputs: Names of the inputs that must not contain NaN or infinity.
+            position: Step and epoch of the training; by default the current ones.
         """
         written = [writer.network for writer in self._writers.values()]
         with merge_lora(self.networks.training, *written):
@@ -99,7 +121,7 @@ class ExportFiles:
             resources=bundled_file_sizes(export),
             finite_inputs=tuple(finite_inputs),
             outputs={name: tuple(output.shape[1:]) for name, output in outputs.items()},
-            position=tuple(current_position()),
+            position=tuple(position or current_position()),
         )
         VERSIONS_FORMAT.write(export / VERSIONS, versions)
         METRICS_FORMAT.write(export / METRICS, {})
@@ -141,6 +163,6 @@ def _write_weights(file: Path, network: keras.Model) -> None:
 
 
 def _to_numpy(weight: keras.Variable) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = keras.ops.convert_to_numpy(weight.value)
+    array = read_array(weight)
     # NumPy files do not support bfloat16.
     return array.astype("float32") if array.dtype.kind == "V" else array

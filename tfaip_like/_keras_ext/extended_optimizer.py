@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfaip_like._keras_ext.snapshots import read_array
+
 PAST_AVERAGE = "past_average"
 RATE_FACTOR = "rate_factor"
 
@@ -178,9 +180,7 @@ def take_over_clipping(optimizer: keras.optimizers.Optimizer) -> Clipping:
 @contextmanager
 def use_averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Assign the averages, if any, to the weights in the block; restore the exact weights afterwards."""
-    weights = [
-        (variable, np.array(ops.convert_to_numpy(variable.value))) for variable, _ in _averaged_weights(optimizer)
-    ]
+    weights = [(variable, np.array(read_array(variable))) for variable, _ in _averaged_weights(optimizer)]
     finalize_averaged_weights(optimizer)
     try:
         yield

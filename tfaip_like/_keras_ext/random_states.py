@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like._keras_ext.snapshots import read_array
+
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -80,7 +82,7 @@ def preserve_network_state(network: keras.Model) -> Iterator[None]:
     """
     trained = {id(variable) for variable in network.trainable_variables}
     variables = [v for v in network.variables if id(v) not in trained] + [global_seed_generator().state]
-    values = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
+    values = [np.array(read_array(variable)) for variable in variables]
     states = capture_host_rng()
     try:
         yield

@@ -18,6 +18,7 @@ from tfaip_like._keras_ext.schedules import OffsetSchedule
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.callbacks.callback_list import CallbackList
 from tfaip_like._training.callbacks.keras_callbacks import KerasCallbacks
+from tfaip_like._training.checkpointing.background_writer import BackgroundWriter
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.exports import ExportWriter
@@ -149,7 +150,8 @@ class _ComponentBuilder:
             model = TrainingModel(networks.training, scenario.model, example, loader.steps_per_epoch)
         # An export must load where the packages of these are not installed.
         exported = dataclasses.replace(scenario, callbacks=[], exporters=[], loggers=[])
-        self.exports = exports = ExportWriter(self.output_dir, networks, exported, example, scenario.exporters)
+        writer = BackgroundWriter(self.output_dir.path if self.output_dir else Path(), self.interrupt.check)
+        self.exports = exports = ExportWriter(self.output_dir, networks, exported, example, writer, scenario.exporters)
         optimizer, lr_schedule = self._build_optimizer(model, loader, resume_state)
         loader.auto_select_num_workers(loader.steps_per_epoch * loader.accumulate * trainer.epochs)
         # As many as before on resume: that the result does not depend on it was measured, but is not guaranteed.
@@ -199,6 +201,7 @@ class _ComponentBuilder:
             pads_lengths=pads_lengths,
             validations=validations,
             exports=exports,
+            writer=writer,
             selection=selection,
             recorder=self.recorder,
             callbacks=callbacks,

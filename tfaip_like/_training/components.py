@@ -10,6 +10,7 @@ import keras
 from tfaip_like._keras_ext.schedules import OffsetSchedule
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.callbacks.callback_list import CallbackList
+from tfaip_like._training.checkpointing.background_writer import BackgroundWriter
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.exports import ExportWriter
 from tfaip_like._training.feed import TrainingFeed
@@ -52,6 +53,8 @@ class TrainingComponents:
     """Whether batches of variable lengths are padded to a few shapes."""
     validations: Validations
     exports: ExportWriter
+    writer: BackgroundWriter
+    """Thread that writes best/ and the checkpoints."""
     selection: ModelSelection
     recorder: EpochRecorder
     callbacks: CallbackList

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfaip_like._keras_ext.random_states import preserve_network_state
+from tfaip_like._keras_ext.snapshots import read_array
 from tfaip_like._runs.run_files import as_row_epoch
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.callbacks.validation_observer import ValidationObserver
@@ -159,7 +160,7 @@ class Evaluation:
 @contextmanager
 def preserve_metrics(model: keras.Model) -> Iterator[None]:
     """Undo, at the end of the block, what validations do to the metrics, which they share with training."""
-    values = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in model.metrics_variables]
+    values = [np.array(read_array(variable)) for variable in model.metrics_variables]
     try:
         yield
     finally:

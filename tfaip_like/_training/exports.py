@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,23 +12,32 @@ import keras
 
 from tfaip_like._export.bundled_files import check_bundled_files
 from tfaip_like._export.eager_network import EagerNetwork
-from tfaip_like._export.exported_model import ExportedModel, load_export
+from tfaip_like._export.exported_model import ExportedModel, load_export, load_weights
 from tfaip_like._export.exporting import run_exporters
 from tfaip_like._export.finite_inputs import find_finite_inputs
 from tfaip_like._export.missing_saved_models import add_saved_models
 from tfaip_like._export.pipeline import make_pipeline
-from tfaip_like._export.saved_models import has_saved_models
-from tfaip_like._export.verification import DIFFERENCE_COLUMN, check_export
+from tfaip_like._export.saved_models import TracedSavedModel, has_saved_models
+from tfaip_like._export.verification import (
+    DIFFERENCE_COLUMN,
+    ExpectedOutputs,
+    check_export,
+    check_outputs,
+    select_predictable_rows,
+)
 from tfaip_like._export.writing import ExportFiles, add_metrics
 from tfaip_like._keras_ext.extended_optimizer import use_averaged_weights
 from tfaip_like._keras_ext.random_states import preserve_network_state
+from tfaip_like._keras_ext.snapshots import Snapshot
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.checkpointing.background_writer import BackgroundWriter
 from tfaip_like._utils.console import OnceLogger
 from tfaip_like._utils.files import atomic_directory, copy_directory, make_staging_dir, replace_directory
 from tfaip_like._utils.temp_dirs import make_locked_dir, process_temp_dir, remove_locked_dir
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.exporters import Exporter
 from tfaip_like.inference._lav import NetworkWithLogits
+from tfaip_like.modeling._context import current_position
 from tfaip_like.modeling._network import Networks, input_names
 from tfaip_like.scenario import Scenario
 
@@ -53,6 +62,7 @@ class ExportWriter:
         networks: networks of the run.
         scenario: scenario of the run.
         example: batch on which exports are compared with the network.
+        writer: thread that writes best/.
         exporters: exporters of further formats.
 
     Raises:
@@ -65,12 +75,14 @@ class ExportWriter:
         networks: Networks,
         scenario: Scenario,
         example: Batch,
+        writer: BackgroundWriter,
         exporters: Sequence[Exporter] = (),
     ):
         self.output_dir = output_dir
         self.networks = networks
         self.scenario = scenario
         self.example = example
+        self.writer = writer
         self.exporters = exporters
         self._staging_dir: Path | None = None
         self._current_export: ExportedModel | None = None
@@ -78,6 +90,10 @@ class ExportWriter:
         """Output difference between the current export and the network."""
         self._best_difference: float | None = None
         """Output difference of best/; None if this process has not written or not compared it."""
+        self._loaded: tuple[TracedSavedModel | None, ExportedModel] | None = None
+        """Export that was loaded last, and its graph."""
+        self._predictable: Batch | None = None
+        """Samples of the example that exports accept; None before the first export is compared."""
         self._once_logger = OnceLogger(logger)
         self._files = ExportFiles(networks, scenario, self._once_logger.warning)
         check_bundled_files(scenario, make_pipeline(scenario.data, input_names(networks.exported)))
@@ -92,11 +108,10 @@ class ExportWriter:
             staging_dir = self._write_current()
             try:
                 add_saved_models([staging_dir], self.scenario)
-                current_export = load_export(staging_dir, trust_code=True)
-                network = self.networks.exported
-                self._difference = check_export(
-                    staging_dir, network, self.example, current_export, self._once_logger.info
-                )
+                current_export = self._load(staging_dir)
+                network, log = self.networks.exported, self._once_logger.info
+                self._difference = check_export(staging_dir, network, self.example, current_export, log)
+                self._predictable = select_predictable_rows(current_export, self.example)
             except BaseException:
                 self.discard_current()
                 raise
@@ -126,12 +141,16 @@ class ExportWriter:
             self.discard_current()
 
     def save_best(self, metrics: Mapping[str, float]) -> None:
-        """Replace best/ with the export of the current weights.
+        """Replace best/ with the export of the current weights; in the background if nothing must be traced for it.
 
         Raises:
             TrainingError: if it differs from the network; best/ is unchanged then.
         """
         assert self.output_dir is not None
+        self.writer.wait()
+        if self._staging_dir is None and self._files.are_traced and self._can_compare_later:
+            self.writer.submit(self._make_deferred_write(dict(metrics)))
+            return
         staging_dir = self._write_current()
         # Formats that another process must write follow after training: it takes seconds to start.
         if has_saved_models(staging_dir):
@@ -140,6 +159,34 @@ class ExportWriter:
         replace_directory(self.output_dir.best, staging_dir)
         self._best_difference = self._difference
         self._staging_dir = self._current_export = self._difference = None
+
+    @property
+    def _can_compare_later(self) -> bool:
+        return keras.backend.backend() == "torch" or bool(self._predictable)
+
+    def _make_deferred_write(self, metrics: Mapping[str, float]) -> Callable[[], None]:
+        """Return a function that writes best/ with the weights of now, also if it is called later."""
+        assert self.output_dir is not None
+        best, finite_inputs, position = self.output_dir.best, self._finite_inputs, current_position()
+        expected = (
+            ExpectedOutputs.of_network(self.networks.exported, self._predictable)
+            if keras.backend.backend() != "torch" and self._predictable is not None
+            else None
+        )
+        snapshot = Snapshot(self._files.variables, self.writer.buffers)
+
+        def write() -> None:
+            difference = None
+            with atomic_directory(best) as staging_dir:
+                with snapshot.use():
+                    self._files.write(staging_dir, finite_inputs, position)
+                if expected is not None:
+                    difference = check_outputs(staging_dir, self._load(staging_dir), expected, self._once_logger.info)
+                add_metrics(staging_dir, metrics)
+            snapshot.release()
+            self._best_difference = difference
+
+        return write
 
     def discard_current(self) -> None:
         """Remove the current export, unless it became best/; call this when the weights change."""
@@ -158,6 +205,7 @@ class ExportWriter:
             TrainingError: if it differs from the network; export/ is unchanged then.
         """
         assert self.output_dir is not None
+        self.writer.wait()
         with atomic_directory(self.output_dir.export) as staging_dir:
             difference = self._best_difference if is_best else None
             # Same weights: copying saves half a second for a small network, minutes for a large one.
@@ -170,6 +218,16 @@ class ExportWriter:
             add_metrics(staging_dir, {**metrics, DIFFERENCE_COLUMN: difference})
         exports = [export for export in (self.output_dir.best, self.output_dir.export) if export.exists()]
         run_exporters(exports, self.exporters, self.example, self.scenario)
+
+    def _load(self, export: Path) -> ExportedModel:
+        """Load an export, or only its weights if it has the graph of the one loaded before."""
+        graph = self._files.graph
+        if self._loaded is not None and graph is not None and self._loaded[0] is graph:
+            loaded = load_weights(self._loaded[1], export)
+        else:
+            loaded = load_export(export, trust_code=True)
+        self._loaded = (graph, loaded)
+        return loaded
 
     @cached_property
     def _finite_inputs(self) -> list[str]:

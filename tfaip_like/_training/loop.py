@@ -73,7 +73,7 @@ class TrainingLoop:
         self.profiler: StepProfiler | None = None
         if components.output_dir is not None:
             self.checkpoint_manager = CheckpointManager(
-                components.output_dir.checkpoints, components.trainer, components.interrupt.check
+                components.output_dir.checkpoints, components.trainer, components.writer
             )
             weights = sum(4 * math.prod(weight.shape) for weight in components.networks.training.weights)
             self.checkpoint_manager.check_disk_space(variables.nbytes(components.model), weights)
@@ -202,10 +202,9 @@ class TrainingLoop:
             components.progress.update(step, self.state.epoch + 1, float(results["loss"]))
         components.callbacks.on_execution_end(self.context, lambda: select_logged_metrics(results))
         self._report_checkpoints()
-        if self.checkpoint_manager is not None:
-            self.checkpoint_manager.raise_pending_error()
-            if not is_last and self.checkpoint_manager.is_due(self.state):
-                self._save_checkpoint()
+        components.writer.raise_pending_error()
+        if self.checkpoint_manager is not None and not is_last and self.checkpoint_manager.is_due(self.state):
+            self._save_checkpoint()
         components.interrupt.report_phase("step")
         # Not after the last step: the metrics of the epoch are collected first, since no checkpoint could restore
         # them after the end of an epoch; signals are checked again after that.
@@ -286,6 +285,7 @@ class TrainingLoop:
         assert self.checkpoint_manager is not None
         components, state = self.components, self.state
         assert components.output_dir is not None
+        components.writer.wait(max_pending=1)  # bounds the number of copies of the state
         if state.step and not state.is_epoch_complete:
             self.step.sync_to_model()
             self._report_non_finite(int(components.model.non_finite.result()))
@@ -310,7 +310,7 @@ class TrainingLoop:
             logged=dict(self.context.logged),
         )
         content = CheckpointData(
-            arrays=variables.capture(components.model),
+            arrays=variables.capture(components.model, components.writer.buffers),
             state=saved_state,
             params=make_paths_relative(components.scenario, components.output_dir.path).to_dict(),
         )
@@ -321,13 +321,15 @@ class TrainingLoop:
         """Save the state after an interruption or an exception, provided that no step was in progress.
 
         That is the case after a signal, after an error of the data pipeline (a step starts once its batches are
-        available) or of a callback, and during an evaluation (validation and export do not change the state).
+        available), of a callback or of the thread that writes exports and checkpoints, and during an evaluation
+        (validation and export do not change the state).
         """
         is_between_steps = (
             isinstance(error, Interrupted)
             or self.state.metrics is not None
             or self.components.feed.has_failed
             or self.components.callbacks.has_raised
+            or self.components.writer.has_failed
         )
         is_forced = isinstance(error, Interrupted) and error.forced
         if self.checkpoint_manager is None or self.components.output_dir is None or is_forced or not is_between_steps:
@@ -339,7 +341,7 @@ class TrainingLoop:
             # At the start position the metrics of a resumed epoch may not be restored yet; its checkpoint has them.
             if not self.state.is_at(self._saved_state):
                 self._save_checkpoint()
-                self.checkpoint_manager.wait_until_finished()
+                self.components.writer.wait()
         except Exception as failure:
             if isinstance(error, Interrupted):
                 raise
@@ -363,5 +365,5 @@ class TrainingLoop:
         if self.profiler is not None:
             self.profiler.close()
         # An immediate stop does not wait: the disk that a checkpoint is written to may be what hangs.
-        if self.checkpoint_manager is not None and not self.components.interrupt.is_forced:
-            self.checkpoint_manager.wait_until_finished()
+        if not self.components.interrupt.is_forced:
+            self.components.writer.wait()

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tfaip_like._keras_ext.extended_optimizer import PAST_AVERAGE, RATE_FACTOR
 from tfaip_like._keras_ext.paths import SEED_STATE, number_duplicates
 from tfaip_like._keras_ext.random_states import capture_host_rng, global_seed_generator, restore_host_rng
+from tfaip_like._keras_ext.snapshots import Buffers, read_array
 from tfaip_like._training.checkpointing.checkpoints import NETWORK
 from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._utils.errors import UsageError
@@ -27,16 +28,21 @@ _OPTIONAL_OPTIMIZER_VARIABLES = re.compile(rf"_{PAST_AVERAGE}$|{RATE_FACTOR}$|^l
 """Optimizer variables whose existence depends on other parameters than the optimizer's own."""
 
 
-def capture(model: TrainingModel) -> Arrays:
-    """Return copies of all variables and random states, by GROUP:PATH."""
+def capture(model: TrainingModel, buffers: Buffers | None = None) -> Arrays:
+    """Return copies of all variables and random states, by GROUP:PATH.
+
+    Args:
+        model: training model.
+        buffers: memory of the copies; None for new memory.
+    """
+    buffers = buffers or Buffers()
     arrays = {}
     groups = [
         *(_iter_variables(group, variables) for group, variables in _variable_groups(model).items()),
         _iter_metric_variables(model),
     ]
     for name, variable in itertools.chain(*groups):
-        # Copied, because TensorFlow and PyTorch return views of memory that the next step overwrites.
-        arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
+        arrays[name] = buffers.copy(read_array(variable))
     return arrays | {f"{RANDOM}:{name}": state for name, state in capture_host_rng().items()}
 
 

@@ -93,7 +93,7 @@ class Callback(StatefulParams, abc.ABC):
         """
 
     def on_epoch_end(self, run: RunContext, metrics: Metrics) -> None:
-        """Run at the end of an epoch, after validation and export.
+        """Run at the end of an epoch, after validation; best/ is written meanwhile, see `on_checkpoint`.
 
         Args:
             run: the running training.
@@ -101,7 +101,7 @@ class Callback(StatefulParams, abc.ABC):
         """
 
     def on_checkpoint(self, run: RunContext, path: Path) -> None:
-        """Run after a checkpoint has been written completely.
+        """Run after a checkpoint, and before it best/ of its epoch, has been written completely.
 
         Args:
             run: the running training, which may be some steps ahead.

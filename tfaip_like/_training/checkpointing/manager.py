@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tfaip_like._training.checkpointing.background_writer import BackgroundWriter
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position, prune_checkpoints, write_checkpoint
 from tfaip_like._training.checkpointing.retention import Retention
 from tfaip_like._training.train_state import TrainState
 from tfaip_like._utils.errors import UsageError, format_bytes
-from tfaip_like._utils.files import is_disk_full_error, retry_while_disk_full
 from tfaip_like.settings import Trainer
 from tfaip_like.settings._interval import parse_interval
 
@@ -30,18 +29,16 @@ class CheckpointManager:
     Args:
         checkpoint_dir: directory of all checkpoints of the run.
         trainer: when to save and how many checkpoints to keep.
-        check_interrupt: called while waiting for disk space; raises to stop.
+        writer: thread that writes them.
     """
 
-    def __init__(self, checkpoint_dir: Path, trainer: Trainer, check_interrupt: Callable[[], None]):
+    def __init__(self, checkpoint_dir: Path, trainer: Trainer, writer: BackgroundWriter):
         self.checkpoint_dir = checkpoint_dir
         self.interval = parse_interval(trainer.checkpoint_every)
         self.trainer = trainer
         self.retention = Retention.from_trainer(trainer)
-        self.check_interrupt = check_interrupt
+        self.writer = writer
         self._next_save_time = time.monotonic() + self.interval.seconds
-        self._thread: threading.Thread | None = None
-        self._pending_failure: tuple[Exception, Callable[[], None]] | None = None
         self._written: deque[Path] = deque()
 
     def is_due(self, state: TrainState) -> bool:
@@ -54,7 +51,7 @@ class CheckpointManager:
         return is_due or (state.step == 0 and self.retention.is_permanent(state.epoch))
 
     def save(self, position: Position, content: CheckpointData, best: Iterable[Position] = ()) -> None:
-        """Write a checkpoint in the background, once the previous one is complete.
+        """Write a checkpoint in the background.
 
         Args:
             position: position of the run.
@@ -63,7 +60,6 @@ class CheckpointManager:
         """
         kept = {Position(epoch, 0) for epoch in range(1, position.epoch + 1) if self.retention.is_permanent(epoch)}
         kept |= set(best)
-        self.wait_until_finished()
         self._next_save_time = time.monotonic() + self.interval.seconds
 
         def write() -> None:
@@ -75,46 +71,15 @@ class CheckpointManager:
                     raise
                 checkpoint = write_checkpoint(self.checkpoint_dir, position, content)
             self._written.append(checkpoint.path)
+            self.writer.buffers.release(content.arrays.values())
             prune_checkpoints(self.checkpoint_dir, self.trainer.keep_checkpoints, kept)
 
-        # A daemon, because an immediate stop does not wait for it. All other exits do.
-        self._thread = threading.Thread(target=self._run_guarded, args=(write,), name="checkpoint", daemon=True)
-        self._thread.start()
-
-    def _run_guarded(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except Exception as error:
-            self._pending_failure = (error, write)
+        self.writer.submit(write)
 
     def pop_written(self) -> Iterator[Path]:
         """Yield the checkpoints that have been written since the last call."""
         while self._written:
             yield self._written.popleft()
-
-    def wait_until_finished(self) -> None:
-        """Wait until the last checkpoint is on disk, including for disk space.
-
-        Raises:
-            OSError: if writing failed for any reason other than a full disk.
-        """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self.raise_pending_error()
-
-    def raise_pending_error(self) -> None:
-        """Raise the error of a failed write; after a full disk, retry until there is space instead.
-
-        Raises:
-            OSError: if writing failed for any reason other than a full disk.
-        """
-        if self._pending_failure is None or (self._thread is not None and self._thread.is_alive()):
-            return
-        (error, write), self._pending_failure = self._pending_failure, None
-        if not is_disk_full_error(error):
-            raise error
-        retry_while_disk_full(self.checkpoint_dir, write, self.check_interrupt)
 
     def check_disk_space(self, state_bytes: int, weight_bytes: int) -> None:
         """Check before training that the checkpoints and exports will fit on their disks.
