@@ -225,7 +225,8 @@ class Run(NamedTuple):
 def run(side: str, task: str, batch: int, samples: int, seconds: float, start: float) -> Run:
     """Run a side in this process, until some seconds after the `start` of the process."""
     count, checksum, middle, count_before, cpu = 0, 0.0, 0.0, 0, 0.0
-    for x, y in SIDES[side](task, batch, samples):
+    batches = iter(SIDES[side](task, batch, samples))  # holds the workers until their time is read
+    for x, y in batches:
         total = float(x.sum(dtype="float64") + y.sum(dtype="float64"))
         if count < NUM_CHECKED_SAMPLES:
             checksum += total
