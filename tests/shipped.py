@@ -14,7 +14,7 @@ import numpy as np
 from tfaip_like import Mode, Scenario
 from tfaip_like._cli.lav_scenario import lav_scenario
 from tfaip_like._cli.predict_scenario import predict_scenario
-from tfaip_like._training.training import TrainResult
+from tfaip_like._training.result import TrainResult
 from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.loader_factory import open_training

@@ -13,7 +13,7 @@ from conftest import Run, slow
 from small import small
 
 from tfaip_like import Mode, UsageError, load_predictor, train
-from tfaip_like._cli.export_arguments import without_superseded
+from tfaip_like._commands.named_exports import without_superseded
 from tfaip_like._export.exported_model import load_export
 from tfaip_like._training.checkpoint_export import export_checkpoint
 from tfaip_like._training.checkpointing.checkpoints import Checkpoint, CheckpointData, Position, write_checkpoint

@@ -101,7 +101,8 @@ def test_values_are_validated_before_they_are_shown() -> None:
 def test_a_crash_of_native_code_prints_the_line_that_caused_it(run: Run, tmp_path: Path) -> None:
     code = """
 import ctypes
-from tfaip_like._cli.command import run_program, suppress_native_stderr
+from tfaip_like._cli.command import run_program
+from tfaip_like._utils.native_stderr import suppress_native_stderr
 
 def crash(argv):
     with suppress_native_stderr():
@@ -113,4 +114,4 @@ run_program("train-scenario", crash)
     done = run(sys.executable, tmp_path / "crash.py", environment={"PYTHONPATH": str(REPOSITORY)})
     assert done.returncode == -signal.SIGSEGV
     assert "Segmentation fault" in done.stderr
-    assert 'crash.py", line 7 in crash' in done.stderr
+    assert 'crash.py", line 8 in crash' in done.stderr

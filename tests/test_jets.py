@@ -16,7 +16,7 @@ from scenarios.jets.draw import CLASSES, FEATURES, MISSING, draw_files, draw_jet
 from scenarios.jets.model import Tagger, fit_scaling
 from scenarios.jets.scenario import JetTagging, TaggingEvaluator
 from tfaip_like import Mode, Sample, UsageError, train
-from tfaip_like._training.training import TrainResult
+from tfaip_like._training.result import TrainResult
 from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.params._tree import validate_params
 from tfaip_like.settings import Trainer

@@ -40,6 +40,7 @@ LAYERS = (  # from the bottom; modules of one layer may import each other
     ("_inspection",),
     ("experiments",),
     ("_templates",),
+    ("_commands",),
     ("_cli",),
 )
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}

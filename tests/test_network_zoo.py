@@ -12,7 +12,7 @@ from scenarios.network_zoo.architectures import AUTOENCODERS, CLASSIFIERS
 from scenarios.network_zoo.draw import SHAPES, draw_shapes
 from scenarios.network_zoo.scenario import Autoencoder, Classifier, NetworkZoo, ShapeImages, ZooModel
 from tfaip_like import Mode, UsageError, train
-from tfaip_like._training.training import TrainResult
+from tfaip_like._training.result import TrainResult
 from tfaip_like.modeling._network import build_networks
 from tfaip_like.params._apply import ResolvedParams, apply_settings
 from tfaip_like.params._base import default_instance

@@ -14,7 +14,7 @@ from shipped import moved_export
 
 from scenarios.sequences import ANSWER_LENGTH, LONGEST_DAYS, Dates, Sequences, Translator, date_fields, decode, encode
 from tfaip_like import Mode, UsageError, load_predictor, train
-from tfaip_like._training.training import TrainResult
+from tfaip_like._training.result import TrainResult
 from tfaip_like.params._tree import validate_params
 from tfaip_like.settings import Trainer
 

@@ -32,7 +32,7 @@ from tfaip_like import Mode, Sample, UsageError, keras, load_predictor, train
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.initialization.warm_start import warm_start
-from tfaip_like._training.training import TrainResult
+from tfaip_like._training.result import TrainResult
 from tfaip_like.data import Normal, RangeFilter, TrainLoaderSettings, Uniform
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.sampler import INDEX

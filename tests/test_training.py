@@ -40,7 +40,7 @@ from tfaip_like import (
 )
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import lock_output_dir
-from tfaip_like._training.training import TrainResult
+from tfaip_like._training.result import TrainResult
 from tfaip_like.optimizers import SGD
 from tfaip_like.params._files import read_param_file
 from tfaip_like.schedules import Constant, CosineDecay, PiecewiseConstant, ReduceOnPlateau

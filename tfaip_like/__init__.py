@@ -16,6 +16,9 @@ from tfaip_like.params import Params
 from tfaip_like.scenario import Scenario
 
 if TYPE_CHECKING:
+    from tfaip_like._commands.evaluation import evaluate
+    from tfaip_like._commands.prediction import predict
+    from tfaip_like._inspection.benchmark import benchmark
     from tfaip_like._training import train
     from tfaip_like.inference import Predictor, load_predictor
 else:
@@ -23,6 +26,9 @@ else:
         __name__,
         {
             "Predictor": "tfaip_like.inference",
+            "benchmark": "tfaip_like._inspection.benchmark",
+            "evaluate": "tfaip_like._commands.evaluation",
+            "predict": "tfaip_like._commands.prediction",
             "load_predictor": "tfaip_like.inference",
             "train": "tfaip_like._training",
         },
@@ -48,10 +54,13 @@ __all__ = [
     "UsageError",
     "Voter",
     "Writer",
+    "benchmark",
     "context",
+    "evaluate",
     "keras",
     "load_predictor",
     "ops",
+    "predict",
     "record_activation",
     "train",
 ]

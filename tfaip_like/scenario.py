@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from tfaip_like._user_code.code_errors import CodeError
-from tfaip_like._utils.errors import pluralize, with_article
+from tfaip_like._utils.errors import UsageError, pluralize, with_article
 from tfaip_like.callbacks import Callback
 from tfaip_like.data import Data, LavLoaderSettings, Source, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.data._sample import Mode, Sample, format_example
@@ -147,6 +148,29 @@ class Scenario(Params):
 
     device: Device = Device()
     """Compute devices and the Keras backend."""
+
+    @classmethod
+    def from_run(cls, path: Path | str, trust_code: bool = False) -> Self:
+        """Return the scenario of a run directory, an export or a checkpoint, with the parameters it was trained with.
+
+        Args:
+            path: run directory, export or checkpoint.
+            trust_code: import code from the directory even if another user wrote it.
+
+        Raises:
+            UsageError: if the directory is none of them, its code cannot be imported or does not match its parameters,
+                or its scenario is of another class.
+
+        Example:
+            >>> scenario = Scenario.from_run("runs/digits")  # doctest: +SKIP
+            >>> train(dataclasses.replace(scenario, trainer=Trainer(epochs=3)))  # doctest: +SKIP
+        """
+        # The only reference to an upper layer: people look for this constructor on the class.
+        commands = import_module("tfaip_like._commands.named_exports")
+        scenario = commands.load_trained_scenario(Path(path), trust_code)
+        if not isinstance(scenario, cls):
+            raise UsageError(f"{path}: trained with {type(scenario).__name__}, not {cls.__name__}")
+        return scenario
 
     def source(self, mode: Mode) -> Source | None:
         """Return the samples of a mode, by default `data.source(mode)`; None if the mode has no samples.

@@ -26,7 +26,7 @@ def benchmark_input_pipeline(argv: Sequence[str]) -> None:
     if parsed is None:
         return
     with graceful_shutdown_signals() as interrupt:
-        echo(run_benchmark(parsed.scenario, cast(Benchmark, parsed.options), interrupt))
+        echo(run_benchmark(parsed.scenario, cast(Benchmark, parsed.options), interrupt).report)
 
 
 def main() -> None:

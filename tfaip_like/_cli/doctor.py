@@ -7,7 +7,7 @@ from typing import cast
 
 from tfaip_like._cli.command import run_program
 from tfaip_like._cli.command_line import ParamsCommand
-from tfaip_like._cli.runtime import initialize_runtime
+from tfaip_like._commands.runtime import initialize_runtime
 from tfaip_like._inspection.doctor import Doctor, run_checks, summarize_failures
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import TrainingError, UsageError

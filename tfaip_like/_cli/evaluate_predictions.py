@@ -8,8 +8,8 @@ from typing import cast
 
 from tfaip_like._cli.command import run_program
 from tfaip_like._cli.command_line import ParamsCommand
-from tfaip_like._cli.export_arguments import load_named_scenario
 from tfaip_like._cli.result_table import CollectedErrors, ResultRow, format_results, write_results, write_summaries
+from tfaip_like._commands.named_exports import load_named_scenario
 from tfaip_like._export.layout import VERSIONS, Shape, read_versions, resolve_export_dir
 from tfaip_like._scenario_lookup import find_scenario
 from tfaip_like._training.checkpointing.checkpoints import open_checkpoint
@@ -47,7 +47,7 @@ def _load_scenario(word: str) -> Scenario:
     if Path(word).name != word and not word.endswith(".py") and not Path(word).exists():
         raise UsageError(f"{word}: no such run, export or scenario")
     if Path(word).is_dir() and not (Path(word) / "scenario.py").is_file():
-        return load_named_scenario(word)
+        return load_named_scenario(Path(word))
     return default_instance(find_scenario(word))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from tfaip_like._cli.command import run_program, suppress_native_stderr
+from tfaip_like._cli.command import run_program
 from tfaip_like._cli.compare_runs import CompareOptions, compare
 from tfaip_like._cli.experiments_change import (
     NoOptions,
@@ -39,6 +39,7 @@ from tfaip_like._cli.subcommands import Subcommand, run_subcommand
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import TrainingError, UsageError, pluralize, truncate_list
+from tfaip_like._utils.native_stderr import suppress_native_stderr
 from tfaip_like._utils.operating_system import require_posix
 from tfaip_like.experiments._batches.batch import Batch, BatchRun, select_runs
 from tfaip_like.experiments._batches.generation import add, generate, preview

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from tfaip_like._cli.command import suppress_native_stderr
 from tfaip_like._cli.experiments_plan import PROGRAM, open_batch
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
+from tfaip_like._utils.native_stderr import suppress_native_stderr
 from tfaip_like.experiments._cancel import cancel
 from tfaip_like.experiments._reset import reset
 from tfaip_like.experiments._search.settings import resume_command

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from tfaip_like._cli.command import suppress_native_stderr
 from tfaip_like._cli.experiments_plan import PROGRAM, load_original_plan, load_plan, quote_path
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.native_stderr import suppress_native_stderr
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._plans.plan import Plan
 from tfaip_like.experiments._search.search import Searcher, create_search, require_optuna

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tfaip_like._cli.command import run_program
 from tfaip_like._cli.command_line import ParamsCommand, ParsedCommandLine
-from tfaip_like._cli.export_arguments import ResolvedExport, load_named_scenario, open_exports
 from tfaip_like._cli.result_table import CollectedErrors, ResultRow, format_results, write_results, write_summaries
-from tfaip_like._cli.runtime import initialize_runtime
-from tfaip_like._export.exported_model import load_export
-from tfaip_like._export.layout import read_versions
+from tfaip_like._commands.evaluation import EvaluatedExport, EvaluationSettings, iter_evaluations
+from tfaip_like._commands.named_exports import ResolvedExport, default_device, load_named_scenario, open_exports
+from tfaip_like._commands.runtime import initialize_runtime
 from tfaip_like._export.scenario_loading import load_scenario
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.interruption import InterruptFlag, graceful_shutdown_signals
-from tfaip_like._utils.lazy_keras import BACKENDS
-from tfaip_like._utils.progress_bar import sample_progress_bar
-from tfaip_like.data import Data, LavLoaderSettings, Source
-from tfaip_like.data._loader.bad_samples import BadSampleLog
-from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.loader_factory import open_validation
+from tfaip_like.data import Data, LavLoaderSettings
 from tfaip_like.data._writers import WriteSample, open_writer, writer_for
 from tfaip_like.evaluation._evaluator import Evaluator
-from tfaip_like.modeling._context import TrainingPosition, use_position
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_types
 from tfaip_like.scenario import Scenario
@@ -38,8 +29,6 @@ from tfaip_like.settings import Device
 
 if TYPE_CHECKING:
     from tfaip_like.evaluation._output_metrics import OutputMetrics
-
-logger = logging.getLogger(__name__)
 
 
 class LavOptions(Params):
@@ -87,9 +76,7 @@ def _options_for(scenario: Scenario) -> LavOptions:
     types = field_types(type(scenario))
     body: dict[str, Any] = {"__annotations__": {name: types[name] for name in groups}, "__module__": __name__}
     # LAV must also work on machines without the backend of the training.
-    is_installed = importlib.util.find_spec(BACKENDS[scenario.device.backend]) is not None
-    backend = scenario.device.backend if is_installed else Device().backend
-    body["device"] = dataclasses.replace(scenario.device, gpus=None, backend=backend)
+    body["device"] = default_device(scenario)
     body |= {
         "__doc__": LavOptions.__doc__,
         **{name: getattr(scenario, name) for name in groups if name not in body},
@@ -98,7 +85,7 @@ def _options_for(scenario: Scenario) -> LavOptions:
 
 
 def _default_options(words: Sequence[str]) -> LavOptions:
-    return _options_for(load_named_scenario(words[0])) if words else LavOptions()
+    return _options_for(load_named_scenario(Path(words[0]))) if words else LavOptions()
 
 
 COMMAND = ParamsCommand(
@@ -128,9 +115,9 @@ def _validate_exports(line: ParsedCommandLine) -> None:
         if path and len(line.words) > 1:
             raise UsageError(f"--{flag} {path}: requires a single export, got {len(line.words)}")
     initialize_runtime(settings.device)
-    results: list[ResultRow] = []
+    results: list[EvaluatedExport] = []
     with ExitStack() as stack:
-        exports = stack.enter_context(open_exports(line.words, settings.device))
+        exports = stack.enter_context(open_exports([Path(word) for word in line.words], settings.device))
         interrupt = stack.enter_context(graceful_shutdown_signals())
         dump = stack.enter_context(_open_dump(settings.dump, settings.dump_inputs)) if settings.dump else None
         metrics: list[OutputMetrics] = []
@@ -141,8 +128,9 @@ def _validate_exports(line: ParsedCommandLine) -> None:
         interrupt.disarm()
         if len(exports) == len(failures.errors):
             failures.raise_collected()  # inside the block: the dump is incomplete and must be discarded
-    echo(format_results(results))
-    write_results(settings.json, results)
+    rows = [ResultRow(each.export, each.dataset, each.epoch, dict(each.metrics), each.worst) for each in results]
+    echo(format_results(rows))
+    write_results(settings.json, rows)
     failures.raise_collected()
 
 
@@ -156,69 +144,13 @@ def _validate_export(
     interrupt: InterruptFlag,
     dump: WriteSample | None,
     metrics: list[OutputMetrics],
-) -> Iterator[ResultRow]:
-    """Yield the results of an export on each of its LAV data sets.
-
-    Args:
-        named: export to validate.
-        line: parsed command line, whose flags override the settings of the export.
-        interrupt: flag that a signal sets.
-        dump: writer of targets and outputs, if any.
-        metrics: losses and metrics of earlier exports; reused for the same model, as compiling them takes a second.
-    """
-    from tfaip_like._export.eager_network import build_eager_network
-    from tfaip_like.evaluation._output_metrics import OutputMetrics
-    from tfaip_like.inference._lav import TopLosses, load_and_validate
-
-    trained = load_scenario(named.path)
-    settings = cast(LavOptions, line.apply_to(_options_for(trained)))
-    groups = {name: getattr(settings, name) for name in ("lav", "data", "evaluator")}
-    scenario = dataclasses.replace(trained, **groups)
-    exported = load_export(named.path)
-    network = build_eager_network(named.path, trained) if settings.run_eagerly else exported
-    if not any(known.model == scenario.model for known in metrics):
-        metrics.append(OutputMetrics(scenario.model, settings.run_eagerly))
-    of_model = next(known for known in metrics if known.model == scenario.model)
-    bad_samples = BadSampleLog(None, scenario.data.max_bad_samples)
-    position = TrainingPosition(*read_versions(named.path).position)
-    for name, source in _require_lav_datasets(scenario).items():
-        batches = open_validation(
-            scenario.data, source, scenario.lav, scenario.trainer.random_seed or 0, interrupt.check, "lav"
-        )
-        if batches is None:
-            raise UsageError(f"{named.name}: {name or type(scenario.data).__name__} has no samples to validate on")
-        worst = TopLosses(settings.worst)
-        with closing(batches), sample_progress_bar(len(batches), str(named.name)) as bar:
-
-            def on_batch(batch: Batch) -> None:
-                interrupt.check()
-                bad_samples.record(batch.bad)
-                bar.update(len(batch))
-
-            batches.auto_select_num_workers(batches.num_batches or 0)
-            with use_position(lambda: position):
-                result = load_and_validate(
-                    network,
-                    batches,
-                    scenario.model,
-                    scenario.evaluator,
-                    on_batch,
-                    on_sample=dump,
-                    worst=worst,
-                    metrics=of_model,
-                )
-            write_summaries(settings.summaries, name, result.summaries)
-            worst_samples = [(loss, batches.samples.describe_sample(index)) for loss, index in worst.sorted()]
-        yield ResultRow(named.name, name, exported.metrics.get("epoch"), dict(result.numbers), worst_samples)
-    bad_samples.log_summary()
-
-
-def _require_lav_datasets(scenario: Scenario) -> dict[str, Source]:
-    sources = dict(scenario.validate_lav_sources())
-    if not sources:
-        raise UsageError(f"{type(scenario).__name__} has no validation data; set --lav.lists or --data.*")
-
-    return sources
+) -> Iterator[EvaluatedExport]:
+    """Yield the results of an export on each of its LAV data sets; its settings are overridden by the flags."""
+    options = cast(LavOptions, line.apply_to(_options_for(load_scenario(named.path))))
+    settings = EvaluationSettings(options.data, options.evaluator, options.lav, options.run_eagerly, options.worst)
+    for result in iter_evaluations(named, settings, interrupt, dump, metrics):
+        write_summaries(options.summaries, result.dataset, result.summaries)
+        yield result
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from tfaip_like._cli.command import suppress_native_stderr
 from tfaip_like._cli.command_line import Command, ParamFiles, ParsedCommandLine
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._scenario_lookup import find_scenario, import_scenario_class, read_scenario_tag
@@ -18,6 +17,7 @@ from tfaip_like._user_code.trust import allow_untrusted_code, guarded_imports
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json, format_json
 from tfaip_like._utils.lazy_keras import BACKENDS, set_backend
+from tfaip_like._utils.native_stderr import suppress_native_stderr
 from tfaip_like.params import Params
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved
 from tfaip_like.params._base import CLASS_KEY, default_instance, field_types, qualified_name

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfaip_like._cli.command import run_program
-from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._cli.scenario_command import ScenarioCommand
+from tfaip_like._commands.runtime import initialize_runtime
 from tfaip_like._training import train_with_flags
 from tfaip_like._utils.console import echo
 from tfaip_like.params._ignored_flags import ExplicitFlags

@@ -12,13 +12,15 @@ from typing import Literal
 import numpy as np
 
 from tfaip_like._inspection.opening import open_data_loader
+from tfaip_like._utils.console import default_console_logging
 from tfaip_like._utils.errors import Interrupted, pluralize
-from tfaip_like._utils.interruption import InterruptFlag
+from tfaip_like._utils.interruption import InterruptFlag, graceful_shutdown_signals
 from tfaip_like._utils.operating_system import num_usable_cpus
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._sample import Mode
 from tfaip_like.params import Params
+from tfaip_like.params._tree import validate_params
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -90,8 +92,56 @@ class Measurement:
         return sum(self.stages.values()) + self.transfer_seconds
 
 
-def run_benchmark(scenario: Scenario, settings: Benchmark, interrupt: InterruptFlag) -> str:
-    """Read batches at full speed until the limit or Ctrl-C, and return the report.
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """Result of `benchmark`; its text is the report that `benchmark-input-pipeline` prints."""
+
+    measurement: Measurement
+    report: str
+
+    @property
+    def samples_per_second(self) -> float:
+        """Return the throughput."""
+        return self.measurement.samples / self.measurement.seconds
+
+    def __str__(self) -> str:
+        return self.report
+
+
+def benchmark(
+    scenario: Scenario,
+    mode: Literal["train", "val"] = "train",
+    seconds: float = 10.0,
+    samples: int | None = None,
+    warmup_seconds: float = 2.0,
+) -> BenchmarkResult:
+    """Measure the throughput of the input pipeline of a scenario, as `benchmark-input-pipeline` does.
+
+    Args:
+        scenario: Scenario whose input pipeline is measured.
+        mode: Data to read: training or validation.
+        seconds: Duration in seconds after the warm-up.
+        samples: Number of samples after which the measurement ends earlier; by default unlimited.
+        warmup_seconds: Duration of the warm-up in seconds, in which workers start and queues and caches fill.
+
+    Raises:
+        UsageError: If a setting is invalid, or there are no samples.
+
+    Example:
+        >>> result = benchmark(Digits(), seconds=5)  # doctest: +SKIP
+        >>> result.samples_per_second  # doctest: +SKIP
+        181034.2
+        >>> print(result)  # doctest: +SKIP
+    """
+    settings = validate_params(Benchmark(mode=mode, seconds=seconds, samples=samples, warmup_seconds=warmup_seconds))
+    with default_console_logging(), graceful_shutdown_signals() as interrupt:
+        result = run_benchmark(validate_params(scenario), settings, interrupt)
+        interrupt.disarm()
+    return result
+
+
+def run_benchmark(scenario: Scenario, settings: Benchmark, interrupt: InterruptFlag) -> BenchmarkResult:
+    """Read batches at full speed until the limit or Ctrl-C.
 
     Args:
         scenario: Scenario whose input pipeline is measured.
@@ -107,7 +157,7 @@ def run_benchmark(scenario: Scenario, settings: Benchmark, interrupt: InterruptF
         )
         batches.auto_select_num_workers(epochs * steps)
         measured = _measure(batches, settings, interrupt)
-        return format_report(scenario, batches, measured, settings.mode)
+        return BenchmarkResult(measured, format_report(scenario, batches, measured, settings.mode))
 
 
 def _measure(batches: DataLoader, settings: Benchmark, interrupt: InterruptFlag) -> Measurement:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.reader import Run
 from tfaip_like._training.devices import configure_devices
 from tfaip_like._utils.console import default_console_logging
 from tfaip_like._utils.lazy_keras import set_backend
@@ -19,7 +21,7 @@ from tfaip_like.settings import Resume
 if TYPE_CHECKING:
     import keras
 
-    from tfaip_like._training.training import TrainResult
+    from tfaip_like._training.result import TrainResult
     from tfaip_like.scenario import Scenario
 
 __all__ = ["train", "train_with_flags"]
@@ -87,6 +89,11 @@ def _train(
     set_backend(scenario.device.backend)
     devices = configure_devices(scenario.device)
     # Imported late, because importing Keras fixes its backend.
+    from tfaip_like._training.live_curve import LiveCurve, can_draw_curves
     from tfaip_like._training.training import run_training
 
+    if can_draw_curves():
+        output_dir = scenario.trainer.output_dir
+        history = Run(OutputDir(output_dir)).history if resume is not None and output_dir is not None else []
+        keras_callbacks = [*keras_callbacks, LiveCurve(history)]
     return run_training(scenario, devices, resume, explicit_flags, keras_callbacks=keras_callbacks)

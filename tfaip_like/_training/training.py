@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -31,6 +30,7 @@ from tfaip_like._training.loop import TrainingLoop
 from tfaip_like._training.out_of_memory import explain_out_of_memory
 from tfaip_like._training.provenance import RunMetadata
 from tfaip_like._training.reporter import write_final_report
+from tfaip_like._training.result import TrainResult
 from tfaip_like._training.resume import ResumeState, load_resume_state, log_param_changes
 from tfaip_like._training.run_info import log_training_summary, record_training_info
 from tfaip_like._training.selection.comparison import read_reference_history
@@ -54,22 +54,6 @@ from tfaip_like.settings import Resume
 logger = logging.getLogger(__name__)
 
 INTERRUPT_MESSAGE = "stopping after the current step; press Ctrl-C again to stop immediately without saving"
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Outcome of a training run."""
-
-    history: Sequence[Mapping[str, float]]
-    """Logged values at the end of each epoch (`epoch` counts from 1), and of validations within it (`epoch` 1.5)."""
-    best_epoch: float | None
-    """Best epoch by the monitored metric; None if it was never measured or always NaN."""
-    best_value: float | None
-    """Monitored value of the best epoch."""
-    network: keras.Model
-    """Prediction network after the last epoch."""
-    stopped_early: str | None = None
-    """Reason for early stopping; None if all epochs were trained."""
 
 
 def run_training(
@@ -284,6 +268,7 @@ def _make_result(components: TrainingComponents) -> TrainResult:
         best_value=components.selection.best.value,
         network=components.networks.prediction,
         stopped_early=components.selection.stop_reason,
+        output_dir=components.output_dir.path if components.output_dir is not None else None,
     )
 
 

@@ -52,6 +52,13 @@ def set_backend(name: str) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def usable_backend(preferred: str, default: str) -> str:
+    """Return the backend that Keras already uses in this process, else the preferred one if it is installed."""
+    if "keras" in sys.modules and hasattr(sys.modules["keras"], "backend"):
+        return str(sys.modules["keras"].backend.backend())
+    return preferred if importlib.util.find_spec(BACKENDS[preferred]) is not None else default
+
+
 def set_variable(name: str, value: str) -> None:
     """Set an environment variable, and record that the value is not the user's."""
     if os.environ.get(name) != value:

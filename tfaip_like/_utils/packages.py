@@ -20,11 +20,11 @@ def require_packages(flag: str, names: Sequence[str], extra: str = "") -> None:
         UsageError: names the first missing package.
     """
     for name in names:
-        if not _is_installed(name):
+        if not is_installed(name):
             raise UsageError(f"{flag}: {name} is not installed; pip install '{extra or name}'")
 
 
-def _is_installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
     """Return whether a module is found; any directory of its name (`wandb/` in the current one) does not count."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-from tfaip_like._cli.command import suppress_native_stderr
 from tfaip_like._training.devices import configure_devices
 from tfaip_like._utils.interruption import graceful_shutdown_signals
 from tfaip_like._utils.lazy_keras import initialize_backend, set_backend
+from tfaip_like._utils.native_stderr import suppress_native_stderr
 from tfaip_like.settings import Device
 
 

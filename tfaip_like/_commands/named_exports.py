@@ -1,19 +1,24 @@
-"""Exports that positional arguments name: exports, runs, and checkpoints, which are exported first."""
+"""Exports that a user names: exports, runs, and checkpoints, which are exported first."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfaip_like._cli.runtime import initialize_runtime
+from tfaip_like._commands.runtime import initialize_runtime
 from tfaip_like._export.layout import resolve_export_dir
-from tfaip_like._export.scenario_loading import load_scenario
+from tfaip_like._export.scenario_loading import load_scenario, load_scenario_file
+from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.checkpointing.checkpoints import SUPERSEDED, list_checkpoints, open_checkpoint
+from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.errors import UsageError, truncate_list
+from tfaip_like._utils.lazy_keras import usable_backend
 from tfaip_like._utils.temp_dirs import temporary_directory
+from tfaip_like.params._resources import resolve_resource_paths
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
 
@@ -22,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ResolvedExport:
-    """Export that a positional argument names."""
+    """Export that a user names."""
 
     name: Path
     """Directory to name in messages: of the export, or of the checkpoint that was exported."""
@@ -30,39 +35,63 @@ class ResolvedExport:
     """Directory of the export."""
 
 
-def load_named_scenario(word: str) -> Scenario:
-    """Return the scenario of the export, run or checkpoint that a positional argument names.
+def load_named_scenario(path: Path) -> Scenario:
+    """Return the scenario of an export, run or checkpoint.
 
     Raises:
         UsageError: if it does not exist, or its code cannot be imported.
     """
-    checkpoint = open_checkpoint(Path(word))
+    checkpoint = open_checkpoint(path)
     if checkpoint is None:
-        return load_scenario(_export_dir(Path(word)))
+        return load_scenario(_export_dir(path))
     return checkpoint.load_scenario()
 
 
-def contains_checkpoint(words: Sequence[str]) -> bool:
-    """Return whether any positional argument names a checkpoint, which Keras must export."""
-    return any(open_checkpoint(Path(word)) is not None for word in words)
+def default_device(scenario: Scenario) -> Device:
+    """Return the device settings for an export: those of the training without its GPUs, with an installed backend."""
+    backend = usable_backend(scenario.device.backend, default=Device().backend)
+    return dataclasses.replace(scenario.device, gpus=None, backend=backend)  # type: ignore[arg-type]
+
+
+def load_trained_scenario(path: Path, trust_code: bool) -> Scenario:
+    """Return the scenario of a run, an export or a checkpoint with the parameters of its training.
+
+    Args:
+        path: run directory, export or checkpoint.
+        trust_code: import code from the directory even if another user wrote it.
+
+    Raises:
+        UsageError: if it does not exist, or its code cannot be imported.
+    """
+    run = OutputDir(path)
+    with allow_untrusted_code(trust_code):
+        if not run.trainer_params.exists():
+            return load_named_scenario(path)
+        scenario = resolve_resource_paths(load_scenario_file(run.trainer_params, run), path)
+        return dataclasses.replace(scenario, trainer=dataclasses.replace(scenario.trainer, output_dir=path))
+
+
+def contains_checkpoint(paths: Sequence[Path]) -> bool:
+    """Return whether any path is a checkpoint, which Keras must export."""
+    return any(open_checkpoint(path) is not None for path in paths)
 
 
 @contextmanager
-def open_exports(words: Sequence[str], device: Device) -> Iterator[list[ResolvedExport]]:
-    """Yield the exports that positional arguments name; exports of checkpoints are deleted after the block.
+def open_exports(paths: Sequence[Path], device: Device) -> Iterator[list[ResolvedExport]]:
+    """Yield the exports of some paths; exports of checkpoints are deleted after the block.
 
     Args:
-        words: run directories, exports or checkpoints.
+        paths: run directories, exports or checkpoints.
         device: device that exports the checkpoints.
 
     Raises:
-        UsageError: if an argument names no export.
+        UsageError: if a path is none of them.
     """
     with temporary_directory() as folder:
-        if contains_checkpoint(words):
+        if contains_checkpoint(paths):
             initialize_runtime(device)
-        paths = without_superseded([Path(word) for word in words])
-        exports = [_resolve_export(path, folder / str(number)) for number, path in enumerate(paths)]
+        current = without_superseded(paths)
+        exports = [_resolve_export(path, folder / str(number)) for number, path in enumerate(current)]
         try:
             yield exports
         except UsageError as error:

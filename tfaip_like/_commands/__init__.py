@@ -1,0 +1,1 @@
+"""What commands do, without their command lines: functions of the Python interface."""
