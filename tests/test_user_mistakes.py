@@ -160,7 +160,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 8, in Points\n"
             '    inputs = {"x": Spec((2,), "integer")}\n'
-            "TypeError: Spec(..., 'integer'): unsupported dtype; expected one of float32, float16, bfloat16, float64, float8_e4m3fn, float8_e5m2, int8, int16, int32, int64, uint8, uint16, uint32, uint64, bool, complex64, complex128"
+            "TypeError: Spec(..., 'integer'): unsupported dtype; expected one of float32, float16, bfloat16, float64, float8_e4m3fn, float8_e5m2, int8, int16, int32, int64, uint8, uint16, uint32, uint64, bool, complex64, complex128, str"
         ),
     ),
     "best without a direction": Mistake(

@@ -37,7 +37,6 @@ from tfaip_like.inference._experts import read_expert_exports
 from tfaip_like.inference._input_files import read_samples
 from tfaip_like.inference._loading import load_predictor
 from tfaip_like.inference._predictor import Predictor, SampleLike
-from tfaip_like.list_files import ListFileData, make_list_source
 from tfaip_like.modeling._voting import Voter
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
@@ -191,6 +190,8 @@ def predict_exports(
 
 
 def _make_source(settings: PredictionSettings, scenario: Scenario | None, export: Path) -> Source:
+    from tfaip_like.list_files import ListFileData, make_list_source  # its settings would be choices everywhere
+
     data = settings.data or (scenario.data if scenario is not None else None)
     if settings.files:
         pipeline = load_pipeline(export)

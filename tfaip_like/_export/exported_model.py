@@ -33,7 +33,7 @@ from tfaip_like._runs.run_files import METRICS, read_metrics
 from tfaip_like._user_code.trust import TRUST_FLAG, allows_untrusted_code
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.json_files import Json
-from tfaip_like.data._sample import Arrays, Spec
+from tfaip_like.data._sample import Arrays, Spec, to_text_array
 from tfaip_like.evaluation._evaluation import SampleError
 from tfaip_like.params._files import read_param_file
 from tfaip_like.params._resources import RESOURCES_DIR
@@ -122,7 +122,7 @@ class ExportedModel:
             raise self._make_out_of_range_error(call, len(next(iter(arrays.values())))) from None
         # TensorFlow restores the outputs of a function in random order: those of `self.outputs` first, then logits.
         names = [f"{OUTPUT}:{name}" for name in self.outputs] if function == WITH_LOGITS else list(self.outputs)
-        answers = {name: outputs[name].numpy() for name in [*names, *sorted(outputs.keys() - set(names))]}
+        answers = {name: _to_array(outputs[name]) for name in [*names, *sorted(outputs.keys() - set(names))]}
         self._check_finite(arrays, select_outputs(answers) if function == WITH_LOGITS else answers)
         return answers
 
@@ -195,9 +195,10 @@ class ExportedModel:
             raise UsageError(f"{where} is missing; got: {', '.join(inputs) or 'none'}")
         array, spec = np.asarray(inputs[name]), self.inputs[name]
         assert spec.shape is not None
-        if problem := Spec(spec.shape, spec.dtype).validation_error(array):
+        specification = Spec(spec.shape, spec.dtype)
+        if problem := specification.validation_error(array):
             raise UsageError(f"{where} {problem}")
-        return array.astype(spec.dtype, copy=False)
+        return specification.convert(array)
 
 
 def _non_finite_rows(arrays: Arrays) -> dict[str, set[int]]:
@@ -339,5 +340,11 @@ def _read_signature(
     return inputs, {name: _to_tensor_spec(specs[name]) for name in ordered}
 
 
+def _to_array(tensor: Any) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = tensor.numpy()
+    return to_text_array(array) if array.dtype == object else array
+
+
 def _to_tensor_spec(spec: Any) -> TensorSpec:
-    return TensorSpec(None if spec.shape.rank is None else tuple(spec.shape.as_list()), spec.dtype.name)
+    dtype = "str" if spec.dtype.name == "string" else spec.dtype.name
+    return TensorSpec(None if spec.shape.rank is None else tuple(spec.shape.as_list()), dtype)

@@ -15,6 +15,7 @@ import numpy as np
 
 from tfaip_like._keras_ext.random_states import preserve_network_state
 from tfaip_like.data._loader.batching import Batch
+from tfaip_like.data._sample import without_texts
 from tfaip_like.modeling._network import Networks, input_names, select_inputs
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ def find_finite_inputs(networks: Networks, example: Batch) -> list[str]:
 
 
 def _has_finite_outputs_and_gradients(network: keras.Model, batch: Batch, inputs: Mapping[str, Any]) -> bool:
-    tensors = {name: keras.ops.convert_to_tensor(array) for name, array in {**batch.targets, **inputs}.items()}
+    arrays = {**without_texts(batch.targets), **inputs}
+    tensors = {name: keras.ops.convert_to_tensor(array) for name, array in arrays.items()}
     if keras.backend.backend() != "tensorflow":  # whose relu and max operations propagate NaN
         return _are_finite(network(select_inputs(tensors, network), training=False))
     import tensorflow as tf

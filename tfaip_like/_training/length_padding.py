@@ -83,7 +83,10 @@ def choose_padding(model: TrainingModel, trainer: Trainer, loader: DataLoader, e
         example: its first batch.
     """
     backend = keras.backend.backend()
-    if loader.samples.is_static or trainer.force_eager or trainer.jit_compile is False or backend == "torch":
+    specs = loader.samples.specs
+    if all(spec.is_static for spec in specs) or any(spec.is_text for spec in specs) or backend == "torch":
+        return False
+    if trainer.force_eager or trainer.jit_compile is False:
         return False
     if backend == "tensorflow" and trainer.jit_compile is None:
         is_short = trainer.epochs * loader.steps_per_epoch < MIN_STEPS

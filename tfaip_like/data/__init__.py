@@ -23,6 +23,7 @@ from tfaip_like.data._sources.file_lists import find_files
 from tfaip_like.data._sources.images import ImageFiles, ImageFolder, class_folders, image_size, read_image
 from tfaip_like.data._sources.mixture import Mixture
 from tfaip_like.data._sources.tables.table_format import TableFormat
+from tfaip_like.data._tokenizers import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
 from tfaip_like.data._writers import JsonLines, Npz, Writer
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ __all__ = [
     "Data",
     "DropSample",
     "Filter",
+    "HuggingFaceTokenizer",
     "ImageFiles",
     "ImageFolder",
     "ImageFolderData",
@@ -77,11 +79,13 @@ __all__ = [
     "RangeFilter",
     "Resample",
     "Sample",
+    "SentencePieceTokenizer",
     "Source",
     "Spec",
     "StreamProcessor",
     "TableFormat",
     "TableSource",
+    "Tokenizer",
     "TrainLoaderSettings",
     "Uniform",
     "ValLoaderSettings",

@@ -32,8 +32,9 @@ DTYPES = (
     *("float32", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("bool", "complex64", "complex128"),
+    "str",
 )
-"""Dtypes that tensors support on every backend."""
+"""Dtypes of arrays. All but `str` are supported by tensors on every backend."""
 
 
 class Mode(Enum):
@@ -185,13 +186,18 @@ class Spec:
     shape: tuple[int | None, ...]
     """Shape without the batch axis; None is an axis of unknown length, padded to the longest sample of a batch."""
     dtype: str = "float32"
-    """Dtype of the tensor."""
+    """Dtype of the tensor. Texts (`str`) are inputs of networks on TensorFlow only; as targets they are for
+    evaluators, not for losses and metrics."""
     padding: float | int = 0
-    """Value that axes of unknown length are padded with, at their end."""
+    """Value that axes of unknown length are padded with, at their end; texts are padded with ''."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _validate_shape(self.shape))
         object.__setattr__(self, "dtype", _validate_dtype(self.dtype))
+        if self.is_text:
+            if self.padding != 0:
+                raise TypeError(f"Spec(..., 'str', padding={self.padding!r}): texts are padded with ''")
+            return
         if isinstance(self.padding, bool) or not isinstance(self.padding, (int, float, np.number)):
             raise TypeError(f"Spec(..., padding={self.padding!r}): must be a number")
         if (
@@ -210,6 +216,16 @@ class Spec:
         return 0 <= value <= 1 if limits is None else limits.min <= value <= limits.max
 
     @property
+    def is_text(self) -> bool:
+        """Return whether the values are texts."""
+        return self.dtype == "str"
+
+    @property
+    def tensor_dtype(self) -> str:
+        """Return the dtype as Keras and TensorFlow name it."""
+        return "string" if self.is_text else self.dtype
+
+    @property
     def is_static(self) -> bool:
         """Return whether every sample has the same shape."""
         return None not in self.shape
@@ -221,8 +237,12 @@ class Spec:
 
     @cached_property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """Return the dtype as an object of NumPy."""
-        return np.dtype(self.dtype)
+        """Return the dtype of arrays: texts are Python objects, because their lengths differ."""
+        return np.dtype(object) if self.is_text else np.dtype(self.dtype)
+
+    def convert(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a valid array of one or many samples with the dtype of the specification."""
+        return to_text_array(array) if self.is_text else array.astype(self.dtype, copy=False)
 
     def validation_error(self, value: Any) -> str | None:
         """Return what is wrong with an array, to follow its name in a message; None if it is valid."""
@@ -238,6 +258,8 @@ class Spec:
 
     def dtype_validation_error(self, array: npt.NDArray[Any]) -> str | None:
         """Return what is wrong with the dtype or range of the values of one or many samples; None if nothing is."""
+        if self.is_text:
+            return _text_validation_error(array)
         integers = np.issubdtype(array.dtype, np.integer) and np.issubdtype(self.dtype, np.integer)
         if not integers and not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
             if array.dtype.kind == "f" and np.isnan(array).any():
@@ -270,7 +292,7 @@ class Spec:
 
 
 _HINTS = {
-    "U": "; encode texts as categories (TableFormat) or in a processor",
+    "U": "; encode texts as categories (TableFormat) or in a processor, or declare Spec(..., 'str')",
     "S": "; decode bytes to numbers in a processor",
     "O": "; convert Python objects to numeric arrays",
     "M": "; convert dates to numbers in a processor",
@@ -298,6 +320,38 @@ def to_unmasked_array(value: Any) -> npt.NDArray[Any]:
     return filled
 
 
+def without_texts(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays that are not texts, with which losses and metrics cannot compute."""
+    return {name: array for name, array in arrays.items() if array.dtype != object}
+
+
+def to_text_array(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array of texts or of UTF-8 bytes as an array of `str` objects.
+
+    Example:
+        >>> to_text_array(np.array([b"one", b"two"]))
+        array(['one', 'two'], dtype=object)
+    """
+    texts = np.empty(array.shape, object)
+    texts.reshape(-1)[:] = [
+        value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        for value in array.reshape(-1).tolist()
+    ]
+    return texts
+
+
+def _text_validation_error(array: npt.NDArray[Any]) -> str | None:
+    """Return what is wrong with an array of texts, to follow its name in a message; None if it is valid."""
+    if array.dtype.kind in "US":
+        return None
+    if array.dtype.kind != "O":
+        return f"has dtype {array.dtype}, but its Spec says str" if array.size else None
+    wrong = next((value for value in array.reshape(-1).tolist() if not isinstance(value, str | bytes)), "")
+    if wrong is None or (isinstance(wrong, float) and math.isnan(wrong)):
+        return "has a missing value (None, NaN), but its Spec says str; replace it, for example by ''"
+    return f"contains {with_article(type(wrong).__name__)}, but its Spec says str" if wrong != "" else None
+
+
 def _find_rows(condition: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]], array: npt.NDArray[Any]) -> list[int]:
     """Return the rows with a value that meets a condition; evaluated in chunks to limit the memory."""
     step = max(1, VALUES_PER_CHUNK // max(1, array[:1].size))
@@ -320,6 +374,8 @@ def _validate_shape(shape: Any) -> tuple[int | None, ...]:
 
 def _validate_dtype(dtype: Any) -> str:
     """Return the name of a dtype; raise `TypeError` if tensors do not support it."""
+    if dtype in (str, "string"):
+        return "str"
     if dtype in (float, int, "float", "int"):
         name = dtype if isinstance(dtype, str) else dtype.__name__
         raise TypeError(f"Spec(..., {name}): ambiguous dtype; use {name}32 or {name}64")

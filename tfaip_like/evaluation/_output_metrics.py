@@ -15,7 +15,7 @@ from keras import ops
 
 from tfaip_like._keras_ext.logits import attach_logits
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._sample import Arrays
+from tfaip_like.data._sample import Arrays, without_texts
 from tfaip_like.evaluation._averager import HostMean, MetricAverager, batch_mean, total_loss
 from tfaip_like.evaluation._bad_values import BadValue, find_bad_value, first_non_finite_row
 from tfaip_like.evaluation._metric_values import (
@@ -80,8 +80,8 @@ class OutputMetrics:
         """
         values = self._compute(
             _to_tensors(batch.inputs),
-            _to_tensors(batch.targets),
-            _to_tensors(outputs),
+            _to_tensors(without_texts(batch.targets)),
+            _to_tensors(without_texts(outputs)),
             _to_tensors(logits or {}),
             _position_tensors(),
         )
@@ -125,9 +125,10 @@ class OutputMetrics:
         def values(part: Batch) -> Mapping[str, Any]:
             rows = slice(part.indices[0], part.indices[-1] + 1)
             selected, of_selected = (
-                _to_tensors({name: array[rows] for name, array in named.items()}) for named in (outputs, logits)
+                _to_tensors({name: array[rows] for name, array in without_texts(named).items()})
+                for named in (outputs, logits)
             )
-            inputs, targets = _to_tensors(part.inputs), _to_tensors(part.targets)
+            inputs, targets = _to_tensors(part.inputs), _to_tensors(without_texts(part.targets))
             return self._batch_values(inputs, targets, selected, of_selected, _position_tensors()).means()
 
         numbered = replace(batch, indices=range(len(batch)))

@@ -20,7 +20,7 @@ from tfaip_like._keras_ext.symbolic_graph import find_source_inputs
 from tfaip_like._user_code.code_errors import CodeError, attribute_errors_to, attribute_frame, qualified_method_name
 from tfaip_like._utils.errors import with_article
 from tfaip_like.data import Data
-from tfaip_like.data._sample import Arrays
+from tfaip_like.data._sample import Arrays, to_text_array
 from tfaip_like.modeling._activation_network import ActivationNetwork, BuildRecorder, make_activation_network
 from tfaip_like.modeling._activations import record_with
 from tfaip_like.modeling._context import TrainingPosition, current_position, start_position, use_position
@@ -86,22 +86,28 @@ def build_networks(model: Model, data: Data) -> Networks:
 
 def _build_networks(model: Model, data: Data) -> Networks:
     specs, targets = data.validate_specs("inputs"), data.validate_specs("targets")
-    for name in specs:
+    for name, spec in specs.items():
         if "/" in name or not name:
             raise CodeError(
                 f"{type(data).__name__}.inputs: {name!r} is not a valid input name (empty, or contains '/')",
                 attribute_frame(type(data), "inputs"),
             )
-    inputs = {name: keras.Input(spec.shape, dtype=spec.dtype, name=name) for name, spec in specs.items()}
+        if spec.is_text and keras.backend.backend() != "tensorflow":
+            raise CodeError(
+                f"{type(data).__name__}.inputs: {name!r} is a text, which networks on {keras.backend.backend()} cannot "
+                "have; convert it to numbers in a processor, such as Tokenizer, or use --device.backend tensorflow",
+                attribute_frame(type(data), "inputs"),
+            )
+    inputs = {name: keras.Input(spec.shape, dtype=spec.tensor_dtype, name=name) for name, spec in specs.items()}
     if not inputs:
         message = f"{type(data).__name__}.inputs is empty: the network needs at least one input"
         raise CodeError(message, attribute_frame(type(data), "inputs"))
     fed = {}
     names = [model.feed_targets] if isinstance(model.feed_targets, str) else model.feed_targets
     for name in names:
-        if name not in targets or name in inputs:
+        if name not in targets or name in inputs or targets[name].is_text:
             raise CodeError(
-                f"{type(model).__name__}.feed_targets: {name!r} must be a target of {type(data).__name__} "
+                f"{type(model).__name__}.feed_targets: {name!r} must be a numeric target of {type(data).__name__} "
                 f"and not also an input (targets: {', '.join(targets) or 'none'})",
                 attribute_frame(type(model), "feed_targets"),
             )
@@ -268,10 +274,15 @@ def _trace_for_any_shape(network: keras.Model) -> Callable[[Any], Any]:
         def compute(inputs: Any) -> Any:
             tensors = {name: tf.convert_to_tensor(value, specs[name].dtype) for name, value in inputs.items()}
             position = (tf.convert_to_tensor(value, "float32") for value in current_position())
-            return tf.nest.map_structure(lambda output: output.numpy(), traced(tensors, *position))
+            return tf.nest.map_structure(_to_numpy, traced(tensors, *position))
 
         setattr(network, _TRACE_ATTRIBUTE, compute)
     return getattr(network, _TRACE_ATTRIBUTE)  # type: ignore[no-any-return]
+
+
+def _to_numpy(tensor: Any) -> Any:
+    array = tensor.numpy()
+    return to_text_array(array) if array.dtype == object else array
 
 
 _compiled_positions: WeakKeyDictionary[keras.Model, TrainingPosition] = WeakKeyDictionary()

@@ -226,7 +226,7 @@ def _batch_spec(samples: SampleReader) -> dict[str, Any]:
     """Return the type of a batch; without it, the step would be traced for several shapes."""
 
     def tensor_specs(specs: Mapping[str, Spec]) -> dict[str, tf.TensorSpec]:
-        return {name: tf.TensorSpec((None, *spec.shape), spec.dtype) for name, spec in specs.items()}
+        return {name: tf.TensorSpec((None, *spec.shape), spec.tensor_dtype) for name, spec in specs.items()}
 
     batch = {"inputs": tensor_specs(samples.inputs), "targets": tensor_specs(samples.targets)}
     return batch if not samples.has_weights else {**batch, "weights": tf.TensorSpec((None,), "float32")}

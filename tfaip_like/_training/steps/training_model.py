@@ -26,6 +26,7 @@ from tfaip_like._training.steps.example_checks import (
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like.data._loader.batching import Batch
+from tfaip_like.data._sample import without_texts
 from tfaip_like.evaluation._averager import MetricAverager, batch_mean, total_loss
 from tfaip_like.evaluation._metric_values import make_metric_objects, name_results, sort_metric_values, weight_samples
 from tfaip_like.modeling._context import TrainingPosition, use_position
@@ -65,7 +66,7 @@ class TrainingModel(keras.Model):
         self.network = network
         self.model = model
         self._range_watch = range_checks.RangeRecorder()
-        inputs, targets = _to_tensors(example.inputs), _to_tensors(example.targets)
+        inputs, targets = _to_tensors(example.inputs), _to_tensors(without_texts(example.targets))
         with range_checks.RangeRecorder() as recorder:
             outputs = self._call_network(inputs, targets, training=False)
         check_rows(model, outputs, len(example))
@@ -271,7 +272,7 @@ class _AccessRecorder(dict[str, Any]):
 
 def to_model_inputs(batch: Batch) -> dict[str, Any]:
     """Return a batch as input of the training model."""
-    model_inputs: dict[str, Any] = {"inputs": dict(batch.inputs), "targets": dict(batch.targets)}
+    model_inputs: dict[str, Any] = {"inputs": dict(batch.inputs), "targets": without_texts(batch.targets)}
     return model_inputs if batch.weights is None else {**model_inputs, "weights": batch.weights}
 
 

@@ -44,10 +44,11 @@ def _make_tensorflow_step(
     import tensorflow as tf
 
     def signature(specs: Mapping[str, Spec]) -> dict[str, Any]:
-        return {name: tf.TensorSpec((None, *spec.shape), spec.dtype) for name, spec in specs.items()}
+        return {name: tf.TensorSpec((None, *spec.shape), spec.tensor_dtype) for name, spec in specs.items()}
 
     # One trace for all batch sizes; otherwise the last bit would depend on earlier validations; see `network`.
-    plain = {"inputs": signature(inputs), "targets": signature(targets)}
+    numeric = {name: spec for name, spec in targets.items() if not spec.is_text}
+    plain = {"inputs": signature(inputs), "targets": signature(numeric)}
     weighted = {**plain, "weights": tf.TensorSpec((None,), "float32")}
     compiled = {
         "weights" in element: tf.function(

@@ -48,7 +48,7 @@ def fit_to_specs(arrays: Arrays, specs: Mapping[str, Spec], count: int) -> Array
     for name, spec in specs.items():
         if arrays[name].shape != (count, *spec.shape) or spec.dtype_validation_error(arrays[name]):
             raise ValueError(f"{name!r} does not match its Spec")
-    return {name: arrays[name].astype(spec.dtype, copy=False) for name, spec in specs.items()}
+    return {name: spec.convert(arrays[name]) for name, spec in specs.items()}
 
 
 def validate_process_batch(processor: Processor, sample: Sample, expected: Sample) -> None:

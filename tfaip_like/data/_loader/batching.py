@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._loader.dropped_samples import DroppedSample
-from tfaip_like.data._sample import Arrays, Sample, Spec, to_unmasked_array
+from tfaip_like.data._sample import Arrays, Sample, Spec, to_text_array, to_unmasked_array
 
 Specs = Mapping[str, Spec]
 Allocator = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
@@ -173,9 +173,13 @@ def _collate_values(
     what: str, spec: Spec, values: list[Any], allocate: Allocator, out: npt.NDArray[Any] | None
 ) -> npt.NDArray[Any]:
     dtype, scalar, shape = spec.numpy_dtype, spec.numpy_dtype.type, spec.shape
+    if spec.is_text:
+        allocate = np.empty  # objects cannot lie in shared memory
     arrays = values
     # Arrays that are just what the specification says, as most are, need no further check or conversion.
-    if not all((type(v) is np.ndarray or type(v) is scalar) and v.dtype == dtype and v.shape == shape for v in values):
+    if spec.is_text or not all(
+        (type(v) is np.ndarray or type(v) is scalar) and v.dtype == dtype and v.shape == shape for v in values
+    ):
         arrays = [_validate_value(what, spec, value) for value in values]
     if spec.is_static:
         out = allocate((len(arrays), *spec.static_shape), dtype) if out is None else out
@@ -183,7 +187,7 @@ def _collate_values(
         return out
     longest: list[int] = np.max([array.shape for array in arrays], axis=0).tolist()
     out = allocate((len(arrays), *longest), dtype)
-    out[...] = spec.padding
+    out[...] = "" if spec.is_text else spec.padding
     for row, array in zip(out, arrays, strict=True):
         row[tuple(slice(length) for length in array.shape)] = array
     return out
@@ -192,7 +196,8 @@ def _collate_values(
 def _validate_value(what: str, spec: Spec, value: Any) -> npt.NDArray[Any]:
     if error := spec.validation_error(value):
         raise UsageError(f"{what} {error}")
-    return to_unmasked_array(value)
+    array = to_unmasked_array(value)
+    return to_text_array(array) if spec.is_text else array
 
 
 def _fill(out: npt.NDArray[Any], arrays: list[npt.NDArray[Any]]) -> None:
@@ -200,7 +205,7 @@ def _fill(out: npt.NDArray[Any], arrays: list[npt.NDArray[Any]]) -> None:
         # Different dtypes are promoted before they are converted.
         arrays = list(np.stack(arrays).astype(out.dtype, copy=False))
     if out.ndim == 1:
-        out[:] = arrays
+        out[:] = [array.item() for array in arrays] if out.dtype == object else arrays
     else:
         for row, array in zip(out, arrays, strict=True):
             row[...] = array

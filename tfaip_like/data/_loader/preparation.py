@@ -205,7 +205,7 @@ class Preparation:
                 )
 
     def _reject_needless_buckets(self) -> None:
-        if self.samples.is_static:
+        if all(spec.is_static for spec in self.samples.specs):
             names = ("buckets", "bucket_boundaries", "max_batch_length")
             field = next(name for name in names if getattr(self.settings, name))
             raise UsageError(f"--{self.group}.{field}: length buckets require samples with an axis of unknown length")

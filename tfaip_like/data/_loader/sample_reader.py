@@ -28,7 +28,7 @@ from tfaip_like.data._loader.dropped_samples import DroppedSample
 from tfaip_like.data._loader.randomness import PerSampleRng
 from tfaip_like.data._loader.sampler import INDEX, SampleRows
 from tfaip_like.data._processors import DropSample, Processor, StreamProcessor
-from tfaip_like.data._sample import Arrays, Mode, Sample, as_read_only, to_sample
+from tfaip_like.data._sample import Arrays, Mode, Sample, Spec, as_read_only, to_sample
 from tfaip_like.data._sources.arrays import ArraySource, RowSource
 from tfaip_like.data._sources.indexed import IndexRange, Indices, is_thread_safe
 
@@ -65,6 +65,8 @@ class SampleReader:
         self.mode = mode
         self.inputs = dict(data.validate_specs("inputs"))
         self.targets = dict(data.validate_specs("targets")) if mode is not Mode.PREDICT else {}
+        if mode is Mode.TRAIN:  # texts are for evaluators
+            self.targets = {name: spec for name, spec in self.targets.items() if not spec.is_text}
         self.processors = list(data.validate_processors("pipeline", mode) if processors is None else processors)
         self.is_stream = any(isinstance(processor, StreamProcessor) for processor in self.processors)
         self.is_array_backed = isinstance(source, ArraySource) and not self.processors
@@ -94,9 +96,14 @@ class SampleReader:
         return self.loss_weights is not None or self.class_weights is not None
 
     @property
+    def specs(self) -> Sequence[Spec]:
+        """Return the specifications of all inputs and targets."""
+        return (*self.inputs.values(), *self.targets.values())
+
+    @property
     def is_static(self) -> bool:
-        """Return whether all samples have the same shapes."""
-        return all(spec.is_static for spec in (*self.inputs.values(), *self.targets.values()))
+        """Return whether all samples have the same shapes, of numbers."""
+        return all(spec.is_static and not spec.is_text for spec in self.specs)
 
     @property
     def is_thread_safe(self) -> bool:
@@ -385,10 +392,9 @@ class SampleReader:
         return self._to_batch(draw, inputs, targets)
 
     def _to_batch(self, draw: SampleRows, inputs: Arrays, targets: Arrays) -> Batch:
-        indices = draw[:, INDEX]
         return Batch(
-            {name: inputs[name].astype(spec.dtype, copy=False) for name, spec in self.inputs.items()},
-            {name: targets[name].astype(spec.dtype, copy=False) for name, spec in self.targets.items()},
-            None if self.loss_weights is None else self.loss_weights[indices],
-            indices=indices.tolist(),
+            {name: spec.convert(inputs[name]) for name, spec in self.inputs.items()},
+            {name: spec.convert(targets[name]) for name, spec in self.targets.items()},
+            None if self.loss_weights is None else self.loss_weights[draw[:, INDEX]],
+            indices=draw[:, INDEX].tolist(),
         )
