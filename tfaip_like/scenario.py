@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -12,6 +13,7 @@ from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import UsageError, pluralize, with_article
 from tfaip_like.callbacks import Callback
 from tfaip_like.data import Data, LavLoaderSettings, Source, TrainLoaderSettings, ValLoaderSettings
+from tfaip_like.data._loader.loader_factory import open_source
 from tfaip_like.data._sample import Mode, Sample, format_example
 from tfaip_like.data._sources.folds import cross_validation_split
 from tfaip_like.data._writers import Writer
@@ -216,10 +218,14 @@ class Scenario(Params):
             mode: training, evaluation or prediction; folds do not apply to prediction.
         """
         if not self.train.folds or mode is Mode.PREDICT:
-            return self.source(mode)
+            return self._open_source(mode)
         return cross_validation_split(
-            self.source(Mode.TRAIN), self.train.folds, self.train.fold, held_out=mode is Mode.EVALUATE
+            self._open_source(Mode.TRAIN), self.train.folds, self.train.fold, held_out=mode is Mode.EVALUATE
         )
+
+    def _open_source(self, mode: Mode) -> Source | None:
+        """Return the samples of a mode; `source` may return a dataset of any kind."""
+        return open_source(self.source(mode), self.data, mode, again=partial(self.source, mode))
 
     def example_text(self, sample: Sample) -> str | None:
         """Return the text to print for a predicted sample during validation; None prints nothing.

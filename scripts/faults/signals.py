@@ -145,7 +145,8 @@ class Cell:
     @property
     def is_finished(self) -> bool:
         """Return whether nothing may be left to train, so that a late signal need not stop the run."""
-        return self.phase == "logger" or (self.phase in ("export", "callback") and self.epoch >= EPOCHS)
+        may_be_last = ("export", "checkpoint", "callback")
+        return self.phase == "logger" or (self.phase in may_be_last and self.epoch >= EPOCHS)
 
     @property
     def expects_checkpoint(self) -> bool:
@@ -369,8 +370,11 @@ class Campaign:
         new = [position for position in positions if position > begin]
         if cell.phase in ("step", "waiting") and not (len(new) == 1 and begin < new[0] < end):
             verdict.add_fault(f"state saved at steps {new}, expected one in {begin + 1} to {end - 1}")
-        if cell.phase in ("validation", "export") and new != [end] and cell.point != "last export":
+        if (cell.phase == "validation" or cell.point == "export trace") and new != [end]:
             verdict.add_fault(f"state saved at steps {new}, expected {end}")
+        # best/ is written while the next epoch trains: that of the epoch before may be the one that was hit.
+        if cell.point in ("export config", "export sync") and not begin <= positions[-1] <= end + STEPS:
+            verdict.add_fault(f"state saved at steps {positions}, expected one in {begin} to {end + STEPS}")
         within = (begin // VALIDATION_STEPS + 1) * VALIDATION_STEPS
         if cell.phase == "within" and new != [within]:
             verdict.add_fault(f"state saved at steps {new}, expected {within}")

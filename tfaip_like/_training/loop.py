@@ -109,12 +109,15 @@ class TrainingLoop:
                 self._report_checkpoints()
                 if not self._is_finished:
                     self.components.interrupt.check()
-        except BaseException as error:
+        except BaseException as raised:
+            error = self.components.interrupt.restore_exception(raised)
             if isinstance(error, Interrupted) and error.forced:
                 self.components.interrupt.mark_unwound()
             self._save_on_exit(error)
             if not self.components.interrupt.is_forced:
                 self.components.callbacks.on_exception(self.context, error)
+            if error is not raised:
+                raise error from raised
             raise
         finally:
             self._close()

@@ -105,6 +105,16 @@ class InterruptFlag:
         """Ignore further signals: the work is done, and a late signal must not turn it into a failure."""
         self._is_disarmed = True
 
+    def restore_exception(self, error: BaseException) -> BaseException:
+        """Return the exception of an immediate stop, if an error of a library has taken its place.
+
+        JAX and TensorFlow do that to exceptions that are raised while compiled code calls Python.
+        """
+        is_stop = isinstance(error, Interrupted)
+        if not self.is_forced or self.signum is None or is_stop or Interrupted.__name__ not in str(error):
+            return error
+        return Interrupted(self.signum, forced=True)
+
     def mark_unwound(self) -> None:
         """Report that the exception of an immediate stop has reached its handler."""
         self._has_unwound.set()

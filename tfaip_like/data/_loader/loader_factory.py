@@ -12,6 +12,7 @@ from tfaip_like.data._loader.counting import PassCounts
 from tfaip_like.data._loader.loader import DataLoader, no_check
 from tfaip_like.data._sample import Mode
 from tfaip_like.data._settings import LoaderSettings, TrainLoaderSettings
+from tfaip_like.data._sources.datasets.adapting import adapt_dataset
 
 
 def open_training(
@@ -41,7 +42,8 @@ def open_training(
             not known.
     """
     settings = dataclasses.replace(settings, batch_size=settings.fixed_batch_size)
-    if source is None or is_empty(validate_source(source, data, Mode.TRAIN)):
+    source = open_source(source, data, Mode.TRAIN)
+    if source is None or is_empty(source):
         what = "an empty source" if source is not None else "None"
         raise CodeError(
             f"{type(data).__name__}.source({Mode.TRAIN}) returned {what}; training requires samples", data.source
@@ -69,9 +71,31 @@ def open_validation(
         check: called while waiting for samples; raises to stop.
         group: flag group such as `val`, for messages.
     """
-    if source is None or is_empty(validate_source(source, data, Mode.EVALUATE)):
+    source = open_source(source, data, Mode.EVALUATE)
+    if source is None or is_empty(source):
         return None
     return DataLoader(data, source, settings, Mode.EVALUATE, seed, group, None, check)
+
+
+def open_source(source: object, data: Data, mode: Mode, again: Callable[[], object] | None = None) -> Source | None:
+    """Return the result of `Data.source` as a source of samples; None for None.
+
+    Args:
+        source: source of samples, or a dataset of another library, see `adapt_dataset`.
+        data: data of the scenario.
+        mode: mode of the samples.
+        again: returns the result again, for each pass over a generator.
+
+    Raises:
+        CodeError: if it is neither.
+        UsageError: if the items of a dataset do not match the specifications.
+    """
+    if source is None:
+        return None
+    where = f"{type(data).__name__}.source({mode})"
+    targets = data.validate_specs("targets") if mode is not Mode.PREDICT else {}
+    adapted = adapt_dataset(source, data.validate_specs("inputs"), targets, where, again)
+    return validate_source(adapted, data, mode)
 
 
 def is_empty(source: Source) -> bool:

@@ -1,0 +1,216 @@
+"""Datasets of other libraries as sources, unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small import Points, small
+
+from tfaip_like import Mode, Sample, Spec, UsageError, train
+from tfaip_like.data._loader.loader_factory import open_source
+from tfaip_like.settings import Resume
+
+X = np.random.default_rng(1).random((64, 2), dtype="float32")
+Y = X.sum(axis=1)
+
+
+def named() -> dict[str, Any]:
+    return {"x": X, "y": Y}
+
+
+def generator() -> Iterator[Any]:
+    yield from zip(X, Y, strict=True)
+
+
+def tf_data(batched: bool, as_tuple: bool) -> Any:
+    tf = pytest.importorskip("tensorflow")
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y) if as_tuple else named())
+    return dataset.batch(10) if batched else dataset
+
+
+def py_dataset() -> Any:
+    keras = pytest.importorskip("keras")
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return 7
+
+        def __getitem__(self, index: int) -> Any:
+            return X[10 * index : 10 * index + 10], Y[10 * index : 10 * index + 10]
+
+    return Batches()
+
+
+def array_file(library: str, folder: Path) -> Any:
+    if library == "h5py":
+        h5py = pytest.importorskip("h5py")
+        if not (folder / "data.h5").exists():
+            with h5py.File(folder / "data.h5", "w") as file:
+                file["x"], file["y"] = X, Y
+        stored = h5py.File(folder / "data.h5")
+        return {"x": stored["x"], "y": stored["y"]}
+    if library == "memmap":
+        np.save(folder / "x.npy", X)
+        return {"x": np.load(folder / "x.npy", mmap_mode="r"), "y": Y}
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(str(folder / "data.zarr"), mode="w")
+    for name, array in named().items():
+        group.create_array(name, data=array)
+    return {name: group[name] for name in named()}
+
+
+def frame(library: str) -> Any:
+    module = pytest.importorskip(library)
+    return module.DataFrame({"x": [list(map(float, row)) for row in X], "y": Y, "note": ["a"] * len(X)})
+
+
+def hugging_face(iterable: bool) -> Any:
+    datasets = pytest.importorskip("datasets")
+    dataset = datasets.Dataset.from_dict({"x": X.tolist(), "y": Y.tolist(), "text": ["a"] * len(X)})
+    return dataset.to_iterable_dataset() if iterable else dataset
+
+
+def grain(kind: str) -> Any:
+    grain = pytest.importorskip("grain")
+    dataset = grain.MapDataset.source(list(zip(X, Y, strict=True)))
+    return dataset if kind == "map" else dataset.to_iter_dataset()
+
+
+def torch(kind: str) -> Any:
+    data = pytest.importorskip("torch.utils.data")
+    import torch
+
+    dataset = data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+    if kind == "dataset":
+        return dataset
+    if kind == "loader":
+        return data.DataLoader(dataset, batch_size=10, shuffle=True)
+    if kind == "collate":
+
+        def collate(items: Any) -> Any:
+            return {name: torch.stack(values) for name, values in zip("xy", zip(*items, strict=True), strict=True)}
+
+        return data.DataLoader(dataset, batch_size=10, collate_fn=collate)
+    if kind == "sampler":
+        return data.DataLoader(dataset, batch_size=10, sampler=list(range(len(X))))
+
+    class Stream(data.IterableDataset):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(dataset)
+
+    return Stream() if kind == "iterable" else data.DataLoader(Stream(), batch_size=10)
+
+
+KINDS: dict[str, Callable[[Path], Any]] = {
+    "arrays by name": lambda folder: named(),
+    "arrays by position": lambda folder: (X, Y),
+    "named inputs, array of targets": lambda folder: ({"x": X}, Y),
+    "list of mappings": lambda folder: [{"x": x, "y": y} for x, y in zip(X, Y, strict=True)],
+    "list of tuples": lambda folder: list(zip(X, Y, strict=True)),
+    "generator": lambda folder: generator(),
+    "tf.data": lambda folder: tf_data(batched=False, as_tuple=True),
+    "tf.data of mappings": lambda folder: tf_data(batched=False, as_tuple=False),
+    "tf.data of batches": lambda folder: tf_data(batched=True, as_tuple=True),
+    "PyDataset": lambda folder: py_dataset(),
+    "HDF5": lambda folder: array_file("h5py", folder),
+    "Zarr": lambda folder: array_file("zarr", folder),
+    "memory map": lambda folder: array_file("memmap", folder),
+    "pandas": lambda folder: frame("pandas"),
+    "Polars": lambda folder: frame("polars"),
+    "Hugging Face": lambda folder: hugging_face(iterable=False),
+    "Hugging Face, iterable": lambda folder: hugging_face(iterable=True),
+    "Grain": lambda folder: grain("map"),
+    "Grain, iterable": lambda folder: grain("iter"),
+    **{
+        f"PyTorch, {kind}": (lambda folder, kind=kind: torch(kind))
+        for kind in ("dataset", "loader", "collate", "sampler", "iterable", "loader of iterable")
+    },
+}
+
+
+def read(source: Any) -> tuple[np.ndarray, np.ndarray]:
+    samples = source if not hasattr(source, "__len__") else [source[index] for index in range(len(source))]
+    pairs = [(np.asarray(sample.inputs["x"]), np.asarray(sample.targets["y"])) for sample in samples]
+    return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+
+
+class Given(Points):
+    """Data that returns what a test gives it."""
+
+    dataset: str = ""
+    """Kind of dataset."""
+
+    folder: Path = Path()
+    """Directory for files."""
+
+    def source(self, mode: Mode) -> Any:
+        return KINDS[self.dataset](self.folder) if mode is Mode.TRAIN else None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_dataset_has_the_same_samples_in_each_pass(kind: str, tmp_path: Path) -> None:
+    data = Given(dataset=kind, folder=tmp_path)
+    source = open_source(data.source(Mode.TRAIN), data, Mode.TRAIN, again=lambda: data.source(Mode.TRAIN))
+    for _ in range(2):
+        x, y = read(source)
+        assert np.allclose(x, X)
+        assert np.allclose(y, Y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_kind_of_dataset_is_trained_on_and_resumed(kind: str, workers: int, tmp_path: Path) -> None:
+    if workers and kind not in ("HDF5", "PyTorch, dataset", "Hugging Face", "list of tuples", "tf.data of batches"):
+        pytest.skip("one of each way to read is enough")
+    (tmp_path / "files").mkdir()
+    data = Given(dataset=kind, folder=tmp_path / "files")
+    settings: dict[str, Any] = {"data": data, "evaluator": None, "train": {"num_processes": workers, "shuffle": False}}
+    trainer = {"epochs": 2, "samples_per_epoch": 64}
+    whole = train(small(tmp_path / "whole", trainer=trainer, **settings)).history
+    train(small(tmp_path / "parts", trainer={**trainer, "epochs": 1}, **settings))
+    parts = train(small(tmp_path / "parts", trainer=trainer, **settings), Resume()).history
+    assert [row["loss"] for row in parts] == [row["loss"] for row in whole]
+
+
+class Names(Points):
+    """Two inputs and a target."""
+
+    inputs = {"a": Spec(()), "b": Spec(())}
+    targets = {"y": Spec(())}
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        ({"a": 1, "c": 2}, r"no input 'b' in an item with a, c; expected a, b, y"),
+        ((1, 2), "an item has an int for the inputs a, b; expected a mapping, or a tuple in this order"),
+        (((1, 2, 3), 4), "an item has 3 values for the inputs a, b"),
+        (((1, 2), 4, 1.0), "an item has a weight: declare the target 'sample_weight'"),
+        ((1, 2, 3, 4), "a tuple of length 4"),
+    ],
+)
+def test_an_item_that_does_not_fit_names_what_there_is_and_what_is_expected(item: Any, problem: str) -> None:
+    source = open_source([item], Names(), Mode.TRAIN)
+    assert source is not None
+    with pytest.raises(UsageError, match=problem):
+        source[0]  # type: ignore[index]
+
+
+def test_tuples_of_several_inputs_have_their_order() -> None:
+    source = open_source([((1, 2), 3)], Names(), Mode.TRAIN)
+    assert source[0] == Sample({"a": 1, "b": 2}, {"y": 3})  # type: ignore[index]
+
+
+def test_a_generator_that_is_not_made_again_is_an_error() -> None:
+    with pytest.raises(UsageError, match="one-shot iterator"):
+        open_source(generator(), Points(), Mode.TRAIN)
+
+
+def test_a_frame_without_a_column_is_an_error() -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(UsageError, match="no column for input 'x'; available: a"):
+        open_source(pandas.DataFrame({"a": [1]}), Points(), Mode.TRAIN)

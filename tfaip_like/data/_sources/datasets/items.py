@@ -1,0 +1,209 @@
+"""Items of datasets as samples: tuples by position, mappings by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfaip_like._utils.errors import UsageError, truncate_list, with_article
+from tfaip_like.data._sample import SAMPLE_WEIGHT, Sample, Spec
+from tfaip_like.data._sources.indexed import IndexedSequence
+
+Specs = Mapping[str, Spec]
+
+
+class ItemReader:
+    """Converter of the items of a dataset to samples.
+
+    A tuple is `(x,)`, `(x, y)` or `(x, y, sample_weight)`, where x and y are mappings, tuples or single arrays. A
+    mapping has inputs and targets by name; what is neither becomes meta.
+
+    Args:
+        inputs: specification of each input.
+        targets: specification of each target.
+        where: name of the dataset, for messages.
+
+    Example:
+        >>> read = ItemReader({"x": Spec(())}, {"y": Spec(())}, "the dataset")
+        >>> read((1, 2)) == read({"x": 1, "y": 2}) == Sample({"x": 1}, {"y": 2})
+        True
+    """
+
+    def __init__(self, inputs: Specs, targets: Specs, where: str):
+        self.inputs = inputs
+        self.targets = targets
+        self.where = where
+
+    def __call__(self, item: Any) -> Sample:
+        """Convert an item.
+
+        Raises:
+            UsageError: if inputs are missing; names what is there and what is expected.
+        """
+        if isinstance(item, Sample):
+            return item
+        if isinstance(item, Mapping):
+            return self._from_mapping(item)
+        parts = list(item) if isinstance(item, tuple | list) else [item]
+        if len(parts) not in (1, 2, 3):
+            raise UsageError(
+                f"{self.where}: an item is a tuple of length {len(parts)}, expected (x, y), (x, y, sample_weight) or a "
+                f"mapping with {', '.join([*self.inputs, *self.targets])}"
+            )
+        if len(parts) == 1 and isinstance(parts[0], Mapping):
+            return self._from_mapping(parts[0])
+        names = [name for name in self.targets if name != SAMPLE_WEIGHT]
+        kinds = (("input", list(self.inputs)), ("target", names), ("weight", [SAMPLE_WEIGHT]))
+        named = [self._name(kind, names, part) for (kind, names), part in zip(kinds, parts, strict=False)]
+        if len(named) == 3 and SAMPLE_WEIGHT not in self.targets:
+            raise UsageError(f"{self.where}: an item has a weight: declare the target {SAMPLE_WEIGHT!r}, Spec(())")
+        targets = {name: value for part in named[1:] for name, value in part.items()}
+        return Sample(named[0], targets)
+
+    def _from_mapping(self, item: Mapping[str, Any]) -> Sample:
+        missing = [name for name in self.inputs if name not in item]
+        if missing:
+            raise UsageError(
+                f"{self.where}: no input {missing[0]!r} in an item with {truncate_list([str(key) for key in item])}; "
+                f"expected {', '.join([*self.inputs, *self.targets])}"
+            )
+        values = {name: to_numpy(value) for name, value in item.items()}
+        known = {*self.inputs, *self.targets}
+        return Sample(
+            {name: values[name] for name in self.inputs},
+            {name: values[name] for name in self.targets if name in values},
+            meta={name: value for name, value in values.items() if name not in known},
+        )
+
+    def _name(self, kind: str, names: Sequence[str], value: Any) -> dict[str, Any]:
+        """Return the arrays of one part of a tuple by name."""
+        if isinstance(value, Mapping):
+            if kind == "input" and (missing := [name for name in names if name not in value]):
+                have = truncate_list([str(key) for key in value])
+                raise UsageError(f"{self.where}: no input {missing[0]!r} in an item with {have}")
+            return {name: to_numpy(value[name]) for name in names if name in value}
+        parts = [value] if len(names) == 1 else value
+        if not isinstance(parts, tuple | list) or len(parts) != len(names):
+            have = f"{len(parts)} values" if isinstance(parts, tuple | list) else with_article(type(value).__name__)
+            raise UsageError(
+                f"{self.where}: an item has {have} for the {kind}s {', '.join(names) or '(none)'}; expected a mapping, "
+                "or a tuple in this order"
+            )
+        return {name: to_numpy(part) for name, part in zip(names, parts, strict=True)}
+
+
+def to_numpy(value: Any) -> Any:
+    """Return a tensor of any library, or an image of Pillow, as an array; other values unchanged."""
+    module = type(value).__module__.partition(".")[0]
+    if module == "torch":
+        return value.detach().cpu().numpy()
+    if module in ("tensorflow", "jax", "jaxlib", "PIL"):
+        return np.asarray(value)
+    return value
+
+
+class ItemSequence(IndexedSequence[Sample]):
+    """Random-access dataset as a source.
+
+    Args:
+        dataset: object with `__len__` and `__getitem__`.
+        read: converts an item.
+    """
+
+    def __init__(self, dataset: Any, read: ItemReader):
+        self.dataset = dataset
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def at(self, index: int) -> Sample:
+        """Return the sample at an index."""
+        return self._read(self.dataset[index])
+
+
+class ItemIterable:
+    """Iterable dataset as a source; each pass begins a new iterator.
+
+    Args:
+        begin: returns an iterator over the items.
+        read: converts an item.
+    """
+
+    def __init__(self, begin: Callable[[], Iterable[Any]], read: ItemReader):
+        self._begin = begin
+        self._read = read
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self._read, self._begin())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_begin": None, "_read": self._read}  # only the main process reads it
+
+
+class UnbatchedIterable:
+    """Iterable dataset of batches as a source of their samples.
+
+    Args:
+        begin: returns an iterator over the batches.
+        read: converts a batch, like an item.
+    """
+
+    def __init__(self, begin: Callable[[], Iterable[Any]], read: ItemReader):
+        self._begin = begin
+        self._read = read
+
+    def __iter__(self) -> Iterator[Sample]:
+        for item in self._begin():
+            yield from split_batch(self._read(item))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_begin": None, "_read": self._read}  # only the main process reads it
+
+
+class UnbatchedSequence(IndexedSequence[Sample]):
+    """Random-access dataset of batches as a source of their samples; the batch that was read last is kept.
+
+    Args:
+        batches: object with `__len__` and `__getitem__`; all batches but the last have the same size.
+        read: converts a batch, like an item.
+    """
+
+    def __init__(self, batches: Any, read: ItemReader):
+        self._batches = batches
+        self._read = read
+        self._size = _batch_length(read(batches[0]))
+        self._length = (len(batches) - 1) * self._size + _batch_length(read(batches[len(batches) - 1]))
+        self._last: tuple[int, list[Sample]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self._length
+
+    def at(self, index: int) -> Sample:
+        """Return the sample at an index."""
+        number, row = divmod(index, self._size)
+        if self._last[0] != number:
+            self._last = (number, list(split_batch(self._read(self._batches[number]))))
+        return self._last[1][row]
+
+
+def split_batch(batch: Sample) -> Iterator[Sample]:
+    """Yield the samples of a batch, whose arrays have a batch axis."""
+    for row in range(_batch_length(batch)):
+        yield Sample(
+            {name: value[row] for name, value in batch.inputs.items()},
+            {name: value[row] for name, value in batch.targets.items()},
+        )
+
+
+def _batch_length(batch: Sample) -> int:
+    return len(next(iter(batch.inputs.values())))
+
+
+def is_batched(sample: Sample, inputs: Specs) -> bool:
+    """Return whether the arrays of an item have a batch axis more than the specifications say."""
+    return all(
+        np.ndim(sample.inputs[name]) == len(spec.shape) + 1 for name, spec in inputs.items() if name in sample.inputs
+    )
