@@ -14,7 +14,7 @@ from tfaip_like._cli.scenario_blueprints import class_name, shipped_scenarios
 
 TEMPLATES = ("general", "listfile")
 USAGE = "expected one argument NAME: new-scenario NAME [--template listfile | --from SCENARIO]"
-SHIPPED = ["jets", "minimal", "network_zoo", "sequences", "text_lines", "track_trigger", "tutorial", "vae"]
+SHIPPED = ["gan", "jets", "minimal", "network_zoo", "sequences", "text_lines", "track_trigger", "tutorial", "vae"]
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def build(optimizer: Optimizer, **arguments: Any) -> tuple[Any, keras.Model]:
     return optimizer.build(schedule, network.trainable_variables, **arguments), network
 
 
-WITH_OWN_TESTS = ("weight_decay_mode", "lr_factors")
+WITH_OWN_TESTS = ("weight_decay_mode", "lr_factors", "schedule")
 ALL_FIELDS = [
     (name, field) for name, cls in OPTIMIZERS.items() for field in field_types(cls) if field not in WITH_OWN_TESTS
 ]

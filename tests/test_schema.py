@@ -18,7 +18,7 @@ from tfaip_like.experiments._plans.plan_schema import plan_schema
 from tfaip_like.params._base import default_instance
 from tfaip_like.params._schema import json_schema
 
-SCENARIOS = ("jets", "minimal", "network_zoo", "sequences", "text_lines", "track_trigger", "tutorial", "vae")
+SCENARIOS = ("gan", "jets", "minimal", "network_zoo", "sequences", "text_lines", "track_trigger", "tutorial", "vae")
 
 
 def problems(schema: dict[str, Any], values: object) -> list[str]:

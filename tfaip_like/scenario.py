@@ -22,7 +22,7 @@ from tfaip_like.exporters import Exporter
 from tfaip_like.loggers import Logger
 from tfaip_like.modeling._model import Model
 from tfaip_like.modeling._voting import Voter
-from tfaip_like.optimizers import Adam, Optimizer
+from tfaip_like.optimizers import Adam, Optimizer, Optimizers
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_default, field_types
 from tfaip_like.params._field_rules import AffectsTrainingSamples, DiffersPerScenario, OnResume, UniquePerRun
@@ -119,6 +119,9 @@ class Scenario(Params):
 
     optimizer: Optimizer = Adam()
     """Optimizer, weight decay and gradient clipping."""
+
+    optimizers: Optimizers = Optimizers()
+    """Named optimizers of a model that defines `train_step`, instead of --optimizer."""
 
     learning_rate: Schedule = Constant()
     """Learning-rate schedule."""
@@ -265,6 +268,9 @@ class Scenario(Params):
         trainer, stopping = self.trainer, self.early_stopping
         if not trainer.output_dir:
             reasons["exporters"] = "requires --trainer.output_dir"
+        if field_types(type(self.optimizers)):
+            flags = ", ".join(f"--optimizers.{name}" for name in field_types(type(self.optimizers)))
+            reasons["optimizer"] = f"{type(self).__name__} has named optimizers: {flags}"
         if not trainer.val_every_n:
             names = [name for name in field_types(type(self.val)) if name != "lists" or not trainer.lav_every_n]
             names = ["trainer.print_eval_limit", *(f"val.{name}" for name in names)]
@@ -285,7 +291,14 @@ class Scenario(Params):
                 reasons |= dict.fromkeys(("learning_rate.boundaries", "learning_rate.factors"), ends)
         return reasons
 
+    def named_optimizers(self) -> dict[str, Optimizer]:
+        """Return the optimizers by name: those of `optimizers`, or `optimizer` with the name ""."""
+        named = {name: getattr(self.optimizers, name) for name in field_types(type(self.optimizers))}
+        return named or {"": self.optimizer}
+
     def check(self) -> None:
+        rate = self.optimizer.schedule
+        self.require(rate is None, "optimizer.schedule", "is for named optimizers; set --learning_rate")
         for group in ("train", "val", "lav"):
             expected = type(field_default(type(self), group))
             is_expected = type(getattr(self, group)) is expected

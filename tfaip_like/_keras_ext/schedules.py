@@ -25,12 +25,27 @@ class OffsetSchedule(LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         return self.schedule(step + self.offset)
 
+    def shift(self, schedule: LearningRateSchedule) -> LearningRateSchedule:
+        """Return another schedule that is shifted by the same number of steps."""
+        return _SameOffset(schedule, self)
+
     def get_config(self) -> dict[str, Any]:
         return {"schedule": keras.saving.serialize_keras_object(self.schedule)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> OffsetSchedule:
         return cls(keras.saving.deserialize_keras_object(config["schedule"]))
+
+
+class _SameOffset(LearningRateSchedule):
+    def __init__(self, schedule: LearningRateSchedule, shifted: OffsetSchedule):
+        self.schedule, self.shifted = schedule, shifted
+
+    def __call__(self, step: Any) -> Any:
+        return self.schedule(step + self.shifted.offset)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule)}
 
 
 @keras.saving.register_keras_serializable("tfaip_like")

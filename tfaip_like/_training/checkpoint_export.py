@@ -71,6 +71,9 @@ def _apply_ema_weights(network: keras.Model, scenario: Scenario, content: Checkp
         freeze(network, scenario.trainer.no_train_scope)
     steps = content.state.batching.steps_per_epoch
     rate = default_ema_momentum(steps) if scenario.trainer.calc_ema == -1 else scenario.trainer.calc_ema
+    if rate and scenario.model.has_train_step():
+        origin = type(scenario.model).__name__
+        raise UsageError(f"{path}: averaged weights (--trainer.calc_ema) of {origin}.train_step are only in best/")
     optimizer = scenario.optimizer.build(
         Constant().build(TrainingLength(steps, epochs=1)),  # unused: the optimizer makes no step
         network.trainable_variables,

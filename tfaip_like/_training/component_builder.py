@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 
 from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum
+from tfaip_like._keras_ext.optimizer_group import OptimizerGroup
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._keras_ext.random_states import preserve_network_state, seed_everything
 from tfaip_like._keras_ext.schedules import OffsetSchedule
@@ -147,7 +148,8 @@ class _ComponentBuilder:
             warm_start(networks.training, scenario.warmstart)
         example = loader.batch(0)
         with preserve_network_state(networks.training):
-            model = TrainingModel(networks.training, scenario.model, example, loader.steps_per_epoch)
+            names = list(scenario.named_optimizers())
+            model = TrainingModel(networks.training, scenario.model, example, loader.steps_per_epoch, names)
         # An export must load where the packages of these are not installed.
         exported = dataclasses.replace(scenario, callbacks=[], exporters=[], loggers=[])
         writer = BackgroundWriter(self.output_dir.path if self.output_dir else Path(), self.interrupt.check)
@@ -268,15 +270,30 @@ class _ComponentBuilder:
         if trainer.calc_ema == -1:
             logger.info("EMA momentum: %.6g", ema_momentum)
         paths = weight_paths(model.network)
-        optimizer = self.scenario.optimizer.build(
-            lr_schedule,
-            model.trainable_variables,
-            has_rate_factor,
-            ema_momentum,
-            paths,
-            peak_lr=self.scenario.learning_rate.lr,
-        )
-        return optimizer, lr_schedule
+        if model.trained is None:
+            optimizer = self.scenario.optimizer.build(
+                lr_schedule,
+                model.trainable_variables,
+                has_rate_factor,
+                ema_momentum,
+                paths,
+                peak_lr=self.scenario.learning_rate.lr,
+            )
+            return optimizer, lr_schedule
+        trained = model.trained.by_optimizer
+        length = TrainingLength(loader.steps_per_epoch, trainer.epochs - start_epoch)
+
+        def build_members(group: OptimizerGroup) -> dict[str, keras.optimizers.Optimizer]:
+            members = {}
+            for name, settings in self.scenario.named_optimizers().items():
+                rate = settings.schedule or self.scenario.learning_rate
+                schedule = group.follow(lr_schedule.shift(rate.build(length)))
+                members[name] = settings.build(
+                    schedule, trained[name], has_rate_factor, ema_momentum, paths, rate.lr, name or None
+                )
+            return members
+
+        return OptimizerGroup(lr_schedule, build_members, has_rate_factor), lr_schedule
 
     def _build_validation(self, model: TrainingModel, networks: Networks, training: DataLoader) -> Validation | None:
         scenario, every = self.scenario, self.scenario.trainer.val_interval

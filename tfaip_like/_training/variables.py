@@ -123,7 +123,7 @@ def _variable_groups(model: TrainingModel) -> dict[str, list[keras.Variable]]:
     return {
         NETWORK: list(model.network.variables),
         OPTIMIZER: list(model.optimizer.variables),
-        RANDOM: [global_seed_generator().state],
+        RANDOM: [global_seed_generator().state, *([model.step_seed.state] if model.trained else [])],
     }
 
 

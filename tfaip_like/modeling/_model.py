@@ -14,6 +14,8 @@ from tfaip_like.summaries import Histogram, Summary
 if TYPE_CHECKING:
     import keras
 
+    from tfaip_like.modeling._training_step import TrainingBatch, TrainingStep
+
 Tensors: TypeAlias = Mapping[str, Any]
 """Named backend tensors with a leading batch axis."""
 
@@ -43,8 +45,9 @@ class Model(Params, abc.ABC):
             ("call", "forward", "build_model", "create_model", "get_model"), "define the network in `build`"
         ),
         **dict.fromkeys(
-            ("train_step", "test_step", "training_step", "validation_step", "fit", "compile", "train"),
-            "--trainer, --optimizer and --learning_rate configure training, `loss` defines the losses",
+            ("test_step", "training_step", "validation_step", "fit", "compile", "train"),
+            "--trainer, --optimizer and --learning_rate configure training, `loss` defines the losses, `train_step` "
+            "replaces the update of the weights",
         ),
         **dict.fromkeys(("compute_loss", "loss_fn", "criterion"), "define losses in `loss`"),
         **dict.fromkeys(("compute_metrics", "accuracy"), "define metrics in `metrics`"),
@@ -137,6 +140,26 @@ class Model(Params, abc.ABC):
             targets: Targets of the batch by name.
             outputs: Outputs of the trained network for the batch by name.
         """
+
+    def train_step(self, batch: TrainingBatch, step: TrainingStep) -> Tensors:
+        """Update the weights once per batch, instead of minimizing the sum of `loss`; optional.
+
+        For several losses with their own weights and optimizers, such as those of a generative adversarial network.
+        Validation still computes `loss` and `metrics` from the outputs of the network.
+
+        Args:
+            batch: `batch.inputs` and `batch.targets` by name.
+            step: `step.minimize` updates weights, `step.gradient` returns a gradient, `step.network` is the network.
+
+        Returns:
+            The values to log: one of each name in `loss` and `metrics`, a scalar or of shape (batch,).
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def has_train_step(cls) -> bool:
+        """Return whether the model defines its own `train_step`."""
+        return cls.train_step is not Model.train_step
 
     def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
         """Return named metrics to log.

@@ -20,7 +20,7 @@ from tfaip_like.optimizers._keras_optimizers import (
     RMSprop,
     ScheduleFreeAdamW,
 )
-from tfaip_like.optimizers._optimizer import Optimizer
+from tfaip_like.optimizers._optimizer import Optimizer, Optimizers
 
 __all__ = [
     "SGD",
@@ -37,6 +37,7 @@ __all__ = [
     "Muon",
     "Nadam",
     "Optimizer",
+    "Optimizers",
     "RMSprop",
     "ScheduleFreeAdamW",
 ]

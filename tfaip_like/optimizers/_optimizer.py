@@ -14,6 +14,7 @@ from tfaip_like.optimizers._ranges import NonNegative, check_ranges
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_default, field_types
 from tfaip_like.params._field_rules import Requires, field_rules
+from tfaip_like.schedules import Schedule
 
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
@@ -69,6 +70,9 @@ class Optimizer(Params, abc.ABC):
     """Factor of the learning rate by regular expression of the weight's path, such as `backbone/=0.1`. The last one
     that matches applies; 1 for other weights. It scales the weight decay as well."""
 
+    schedule: Schedule | None = None
+    """Learning-rate schedule of a named optimizer (--optimizers); none uses --learning_rate."""
+
     clip_value: Annotated[float | None, Clipping("clipvalue")] = None
     """Maximum absolute value of each gradient element; none disables clipping by value."""
 
@@ -115,6 +119,7 @@ class Optimizer(Params, abc.ABC):
         ema_momentum: float = 0.0,
         paths: Mapping[str, keras.Variable] | None = None,
         peak_lr: float = 1.0,
+        name: str | None = None,
     ) -> keras.optimizers.Optimizer:
         """Return the Keras optimizer for these trainable variables.
 
@@ -125,6 +130,7 @@ class Optimizer(Params, abc.ABC):
             ema_momentum: Momentum of the moving averages of the weights, in [0, 1); 0 keeps none.
             paths: Variables by the paths that patterns match; by default `variable.path`.
             peak_lr: Highest learning rate, for `weight_decay_mode` relative.
+            name: Name of the optimizer, with which the paths of its variables begin; by default that of its class.
 
         Raises:
             UsageError: If a pattern of `exclude_from_weight_decay` or `lr_factors` matches no variable.
@@ -132,7 +138,7 @@ class Optimizer(Params, abc.ABC):
         from tfaip_like._keras_ext.extended_optimizer import with_extensions
 
         values = {name: getattr(self, name) for name in field_types(type(self))}
-        for handled in ("exclude_from_weight_decay", "weight_decay_mode", "lr_factors"):
+        for handled in ("exclude_from_weight_decay", "weight_decay_mode", "lr_factors", "schedule"):
             del values[handled]
         clipping = field_rules(type(self), Clipping)
         arguments = {clipping[name].keras_name if name in clipping else name: value for name, value in values.items()}
@@ -145,6 +151,8 @@ class Optimizer(Params, abc.ABC):
         named = [(path_of.get(id(variable), variable.path), variable) for variable in variables]
         lr_factors = self._lr_factors_of([path for path, _ in named])
         cls = with_extensions(self.keras_class, has_rate_factor, ema_momentum, l2, lr_factors)
+        if name is not None:
+            arguments["name"] = name
         optimizer = cls(learning_rate=learning_rate, **arguments)
         if self.exclude_from_weight_decay:
             optimizer.exclude_from_weight_decay(var_list=self._variables_without_decay(named))
@@ -169,6 +177,17 @@ class Optimizer(Params, abc.ABC):
             for pattern in self.exclude_from_weight_decay
             for index in _match_paths("exclude_from_weight_decay", pattern, paths)
         ]
+
+
+class Optimizers(Params):
+    """Named optimizers of a model with its own `train_step`; a subclass declares each as a field.
+
+    Example:
+        >>> from tfaip_like.optimizers import Adam, Optimizer, Optimizers
+        >>> class OfGAN(Optimizers):
+        ...     generator: Optimizer = Adam(beta_1=0.5)
+        ...     discriminator: Optimizer = Adam(beta_1=0.5)
+    """
 
 
 def _match_paths(field: str, pattern: str, paths: Sequence[str]) -> list[int]:

@@ -10,6 +10,7 @@ import keras
 from tfaip_like._training.steps.compilation import compile_model
 from tfaip_like._training.steps.program_cost import ProgramCost
 from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
+from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.settings import Trainer
@@ -74,17 +75,38 @@ def compile_train_step(
     """
     compile_model(model, optimizer, trainer, loader, pads_lengths)
     backend = keras.backend.backend()
+    if model.trained is not None:
+        _check_supported(model, trainer, loader, devices)
     if backend == "jax":
+        from tfaip_like._training.steps.jax_custom_step import JaxCustomStep
         from tfaip_like._training.steps.jax_step import JaxTrainStep
 
         inputs = to_model_inputs(example)
-        return JaxTrainStep(model, loader.yields_stacked_steps, loader.accumulate, trainer.on_nan, inputs)
+        jax_step = JaxTrainStep if model.trained is None else JaxCustomStep
+        return jax_step(model, loader.yields_stacked_steps, loader.accumulate, trainer.on_nan, inputs)
     if backend == "torch":
         from tfaip_like._training.steps.torch_step import TorchTrainStep
 
         return TorchTrainStep(model, loader.accumulate, trainer.on_nan)
+    from tfaip_like._training.steps.tensorflow_custom_step import TensorFlowCustomStep
     from tfaip_like._training.steps.tensorflow_step import TensorFlowTrainStep
 
-    return TensorFlowTrainStep(
+    tensorflow_step = TensorFlowTrainStep if model.trained is None else TensorFlowCustomStep
+    return tensorflow_step(
         model, loader.yields_stacked_steps, loader.samples, loader.accumulate, trainer.on_nan, devices
     )
+
+
+def _check_supported(model: TrainingModel, trainer: Trainer, loader: DataLoader, devices: Sequence[str]) -> None:
+    """Raise `UsageError` for settings that a `train_step` of the model cannot follow."""
+    origin = f"{type(model.model).__name__}.train_step"
+    if keras.backend.backend() == "torch":
+        raise UsageError(f"--device.backend torch: {origin} needs the backend tensorflow or jax")
+    if len(devices) > 1:
+        raise UsageError(f"--device.gpus: {origin} updates the weights on one device; choose one")
+    if loader.accumulate > 1:
+        raise UsageError(f"--trainer.accumulate_steps: {origin} gets one batch; increase --train.batch_size instead")
+    if trainer.precision == "mixed_float16":
+        raise UsageError(f"--trainer.precision mixed_float16: {origin} has no loss scale; use mixed_bfloat16")
+    if loader.samples.has_weights:
+        raise UsageError(f"--train.balance loss: {origin} ignores class weights; use --train.balance sample")

@@ -23,6 +23,7 @@ from tfaip_like._training.steps.example_checks import (
     compute_and_validate,
     find_non_additive,
 )
+from tfaip_like._training.steps.train_step_trial import TrainedWeights, try_train_step
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like.data._loader.batching import Batch
@@ -32,6 +33,7 @@ from tfaip_like.evaluation._metric_values import make_metric_objects, name_resul
 from tfaip_like.modeling._context import TrainingPosition, use_position
 from tfaip_like.modeling._model import Model, Tensors
 from tfaip_like.modeling._network import select_inputs
+from tfaip_like.modeling._training_step import TrainingBatch, TrainingStep
 
 logger = logging.getLogger(__name__)
 
@@ -47,19 +49,29 @@ class TrainingModel(keras.Model):
         example: batch on which losses and metrics are computed eagerly, which yields their names and finds errors
             before anything is compiled.
         steps_per_epoch: steps of an epoch, for `context.epoch`.
+        optimizer_names: names of the optimizers of `Model.train_step`.
 
     Attributes:
         completed_steps: number of complete steps of the run, which the compiled steps count.
         metric_objects: objects of `Model.make_metrics` by name.
         metric_names: names of the results of the metrics.
         non_additive_metric: metric object that cannot be computed on several devices, if any.
+        step_seed: seed generator of `Model.train_step`, if the model has it.
+        trained: weights that `Model.train_step` trains; None without it.
 
     Raises:
         UsageError: if there are no trainable weights, a loss or metric is neither scalar nor per sample, or names
             collide.
     """
 
-    def __init__(self, network: keras.Model, model: Model, example: Batch, steps_per_epoch: int = 1):
+    def __init__(
+        self,
+        network: keras.Model,
+        model: Model,
+        example: Batch,
+        steps_per_epoch: int = 1,
+        optimizer_names: Sequence[str] = ("",),
+    ):
         super().__init__(name="training")
         if not network.trainable_weights:
             raise CodeError(f"{type(model).__name__}.build: the network has no trainable weights", model.build)
@@ -94,6 +106,16 @@ class TrainingModel(keras.Model):
         # As attributes of the model, they are reset and saved with its metrics.
         self.loss_trackers, self.metric_trackers = self._averager.losses, self._averager.metrics
         self.metric_objects = metric_objects
+        self.trained: TrainedWeights | None = None
+        if model.has_train_step():
+            self.step_seed = keras.random.SeedGenerator(name="step_seed")
+            batch, expected = TrainingBatch(inputs, targets), [*losses, *means]
+            self.trained = try_train_step(model, network, batch, list(optimizer_names), expected, self.step_seed)
+            if metric_objects:
+                message = f"{type(model).__name__}: make_metrics cannot be combined with train_step; use an Evaluator"
+                raise CodeError(message, model.make_metrics)
+            if untrained := self.trained.untrained(network.trainable_variables):
+                logger.warning("train_step does not train %s", truncate_list(untrained))
         self.metric_names = [*means, *results]
         self.non_additive_metric = find_non_additive(metric_objects, metrics)
         self.non_finite = FirstNonFiniteStep(NON_FINITE)
@@ -177,6 +199,24 @@ class TrainingModel(keras.Model):
             self.metrics[0].update_state(loss, sample_weight=batch_size(batch))  # Keras' own mean of the loss
             self.compute_metrics(batch, None, outputs)
         return outputs, loss
+
+    def run_train_step(self, batch: Mapping[str, Any], step: TrainingStep) -> Any:
+        """Run `Model.train_step`, and update all averages; return the weighted sum of the losses.
+
+        Args:
+            batch: model inputs.
+            step: step of the backend.
+        """
+        with use_position(lambda: self._position(training=True)):
+            values = self.model.train_step(TrainingBatch(batch["inputs"], batch["targets"]), step)
+        size = batch_size(batch)
+        losses = {name: batch_mean(ops.cast(values[name], "float32")) for name in self._averager.losses}
+        self._averager.update_losses(losses, size)
+        metrics = {name: values[name] for name in self._averager.metrics}
+        self._averager.update_metrics(sort_metric_values(metrics, {}, size, batch["targets"]).means)
+        loss = total_loss(losses, self.model.loss_weights, start=ops.zeros(()))
+        self.metrics[0].update_state(loss, sample_weight=size)
+        return loss
 
     def _position(self, training: bool) -> TrainingPosition:
         """Return the position of the step that is running, or in validation of the last one, as tensors."""

@@ -54,7 +54,7 @@ class UpdateCheck:
             sum_of_squares(gradient) if used else None for gradient, used in zip(gradients, is_clipped, strict=True)
         ]
         norm = ops.sqrt(sum((square for square in squares if square is not None), start=ops.zeros(()))) / scale
-        is_good = self._record(loss, norm, scale)
+        is_good = self.record(loss, norm, scale)
         checked = []
         for gradient, square in zip(gradients, squares, strict=True):
             if square is not None:
@@ -73,12 +73,18 @@ class UpdateCheck:
         statistics = [variable for variable in self._model.non_trainable_variables if "float" in variable.dtype]
         return [*statistics, *(v for metric in self._model.metrics if metric not in kept for v in metric.variables)]
 
-    def _record(self, loss: Any, norm: Any, scale: Any) -> Any:
-        """Count the step and record the norm; return whether the step may be applied."""
+    def record(self, loss: Any, norm: Any, scale: Any = 1.0) -> Any:
+        """Count the step and record the norm; return whether the step may be applied.
+
+        Args:
+            loss: scalar loss.
+            norm: norm of all gradients, without the scale.
+            scale: scale of the loss.
+        """
         is_finite_norm = ops.isfinite(norm)
         # Gradients of float16 are scaled up and may overflow: the optimizer then skips the step and halves the scale.
         # At a scale of 1, non-finite gradients have another cause.
-        is_overflow = ops.logical_and(ops.logical_not(is_finite_norm), scale > 1.0)
+        is_overflow = ops.logical_and(ops.logical_not(is_finite_norm), ops.greater(scale, 1.0))
         is_good = ops.logical_and(ops.isfinite(loss), ops.logical_or(is_finite_norm, is_overflow))
         self._model.complete_step(ops.where(is_good, 0.0, float("nan")))
         self._model.gradient_norm.update_state(
