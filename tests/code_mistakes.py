@@ -724,21 +724,6 @@ DATA = {
         "ZeroDivisionError: division by zero",
         flags="--trainer.samples_per_epoch 32",
     ),
-    "source yields": Mistake(
-        {"return Files(40)": "yield Files(40)[0]"},
-        "yield Files(40)[0]",
-        "Images.source(Mode.TRAIN) returned a generator, a one-shot iterator; return a re-iterable object (a list,",
-    ),
-    "source returns generator": Mistake(
-        {"return Files(40)": "return (Files(40)[i] for i in range(40))"},
-        "return (Files(40)[i] for i in range(40))",
-        "Images.source(Mode.TRAIN) returned a generator, a one-shot iterator; return a re-iterable object (a list,",
-    ),
-    "source returns map": Mistake(
-        {"return Files(40)": "return map(Files(40).__getitem__, range(40))"},
-        "return map(Files(40).__getitem__, range(40))",
-        "Images.source(Mode.TRAIN) returned a map, a one-shot iterator; return a re-iterable object (a list,",
-    ),
     "source returns dict": Mistake(
         {"return Files(40)": 'return {"image": np.zeros((40, 4, 4, 1))}'},
         'return {"image": np.zeros((40, 4, 4, 1))}',
@@ -792,7 +777,7 @@ DATA = {
     "source returns list of tuples": Mistake(
         {"return Files(40)": "return [(Files(40)[i].inputs, 3) for i in range(40)]"},
         "return [(Files(40)[i].inputs, 3) for i in range(40)]",
-        "training sample 0 of Images is a tuple with an int for the targets label, size, expected {'name': array, ...}",
+        "Images.source(Mode.TRAIN): an item has an int for the targets label, size; expected a mapping, or a tuple in",
     ),
     "source returns list of dicts": Mistake(
         {"return Files(40)": 'return [{"image": 3, "label": 2}] * 40'},
@@ -859,7 +844,7 @@ DATA = {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': "return image, 3"
         },
         "return image, 3",
-        "training sample 0 of Images is a tuple with an int for the targets label, size, expected {'name': array, ...}",
+        "Images.source(Mode.TRAIN): an item has an int for the targets label, size; expected a mapping, or a tuple in",
     ),
     "getitem returns dict": Mistake(
         {

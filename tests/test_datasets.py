@@ -11,7 +11,7 @@ import pytest
 from small import Points, small
 
 from tfaip_like import Mode, Sample, Spec, UsageError, train
-from tfaip_like.data._loader.loader_factory import open_source
+from tfaip_like.data._sources.opening import open_source
 from tfaip_like.settings import Resume
 
 X = np.random.default_rng(1).random((64, 2), dtype="float32")

@@ -120,6 +120,8 @@ def test_a_training_whose_output_folder_is_lost_stops_and_writes_nothing(
 
     with pytest.raises(OutputDirLostError, match=rf"^Trainer.output_dir \S*/run: .* {printed}$"):
         train_and_manipulate(tmp_path, manipulate_and_list)
+    while not left:  # the training may notice it before it is done
+        time.sleep(0.01)
     assert [((tmp_path / "run").exists(), files(tmp_path / "run"))] == left
 
 

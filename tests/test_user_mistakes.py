@@ -499,11 +499,7 @@ MISTAKES = {
     "source without a length": Mistake(
         needs_keras=True,
         change=("return ArraySource(", "return iter([])\n        ArraySource("),
-        says=(
-            "FOLDER/MODULE.py, line 12, in Points.source\n"
-            "    return iter([])\n"
-            "Points.source(Mode.TRAIN) returned a list_iterator, a one-shot iterator; return a re-iterable object (a list, or a class with __iter__)"
-        ),
+        says="--trainer.samples_per_epoch is required: the source of Points has no __len__",
     ),
     "sources of unequal length": Mistake(
         needs_keras=True,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from worker_data import Counted, Jitter
+from worker_data import WAKE, Counted, Jitter
 from worker_loaders import CASES, batches_of, open_loader, processors
 
 from tfaip_like import Data, Mode, Processor, Sample
@@ -19,9 +20,20 @@ from tfaip_like.data import ImageFolder, TrainLoaderSettings
 from tfaip_like.data._loader.loader import LoaderClosedError
 from tfaip_like.data._loader.loader_factory import open_training
 from tfaip_like.data._workers import worker_choice
+from tfaip_like.data._workers.background import is_user_code_running
 from tfaip_like.data._workers.pool import WorkerError, WorkerPool
 from tfaip_like.data._workers.process_pool import ProcessPool
 from tfaip_like.data._workers.thread_pool import ThreadPool
+
+
+@pytest.fixture(autouse=True)
+def wake_threads() -> Iterator[None]:
+    """End the threads that a test has left asleep: other tests wait until no user code is running."""
+    yield
+    WAKE.set()
+    while is_user_code_running():
+        time.sleep(0.01)
+    WAKE.clear()
 
 
 class CountingThreads(Processor):

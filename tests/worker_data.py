@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ class Jitter(Processor):
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         return dataclasses.replace(sample, inputs={"x": sample.inputs["x"] + random.random(3, dtype="float32")})
+
+
+WAKE = threading.Event()
+"""Ends the sleep of the threads of a test; a process sleeps until it is killed."""
 
 
 class AtSample(Processor):
@@ -44,7 +49,7 @@ class AtSample(Processor):
         if self.what == "raise":
             raise ValueError("this one is bad")
         if self.what == "sleep":
-            time.sleep(1000)
+            WAKE.wait(1000)
         if self.what == "die" or (self.what == "die_once" and not Path(self.marker).exists()):
             if self.what == "die_once":
                 Path(self.marker).touch()

@@ -13,9 +13,9 @@ from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import UsageError, pluralize, with_article
 from tfaip_like.callbacks import Callback
 from tfaip_like.data import Data, LavLoaderSettings, Source, TrainLoaderSettings, ValLoaderSettings
-from tfaip_like.data._loader.loader_factory import open_source
 from tfaip_like.data._sample import Mode, Sample, format_example
 from tfaip_like.data._sources.folds import cross_validation_split
+from tfaip_like.data._sources.opening import open_source
 from tfaip_like.data._writers import Writer
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.exporters import Exporter

@@ -5,36 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tfaip_like.data._sample import Sample
 from tfaip_like.data._sources.arrays import ArraySource
 from tfaip_like.data._sources.datasets.arrays import adapt_arrays, adapt_frame, is_array
-from tfaip_like.data._sources.datasets.items import ItemIterable, ItemReader, ItemSequence, Specs
+from tfaip_like.data._sources.datasets.items import ItemIterable, ItemReader, ItemSequence
 
 
-def adapt_dataset(
-    source: Any, inputs: Specs, targets: Specs, where: str, again: Callable[[], Any] | None = None
-) -> Any:
+def adapt_dataset(source: Any, read: ItemReader, again: Callable[[], Any] | None = None) -> Any:
     """Return what `Data.source` returned as a source of samples; a source of samples unchanged.
 
     Args:
         source: dataset of any library, arrays, a frame, a list of mappings or tuples, or a generator.
-        inputs: specification of each input.
-        targets: specification of each target.
-        where: name of the dataset, for messages.
+        read: converts its items.
         again: returns a new dataset, for each pass over a generator; None if it is not known.
 
     Raises:
-        UsageError: if its items do not match the specifications.
+        CodeError: if its items do not match the specifications.
     """
-    read = ItemReader(inputs, targets, where)
     if isinstance(source, ArraySource):
         return source
     if isinstance(source, Mapping | tuple) and _holds_arrays(source):
         return adapt_arrays(source, read)
     if isinstance(source, Iterator) and again is not None:
         return ItemIterable(_FirstThenAgain(source, again), read)
-    if isinstance(source, list):
-        return ItemSequence(source, read) if source and not isinstance(source[0], Sample) else source
+    if isinstance(source, list) and source and isinstance(source[0], Mapping | tuple):
+        return ItemSequence(source, read)
     return _adapt_by_library(source, read)
 
 

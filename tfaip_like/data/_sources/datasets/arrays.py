@@ -108,13 +108,13 @@ def adapt_frame(frame: Any, read: ItemReader) -> ArraySource:
     """Return the rows of a pandas or Polars frame as a source; columns have the names of inputs and targets.
 
     Raises:
-        UsageError: if a column of an input is missing.
+        CodeError: if a column of an input is missing.
     """
     names = [str(name) for name in frame.columns]
     for name in read.inputs:
         if name not in names:
-            raise UsageError(
-                f"{read.where}: no column for input {name!r}; available: {truncate_list(names)}.\n"
+            raise read.error(
+                f"no column for input {name!r}; available: {truncate_list(names)}.\n"
                 "Several columns that form one input are stacked by TableSource, or in Python."
             )
     columns = {name: _to_column(frame[name]) for name in (*read.inputs, *read.targets) if name in names}

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tfaip_like._utils.errors import UsageError, truncate_list, with_article
+from tfaip_like._user_code.code_errors import CodeError
+from tfaip_like._utils.errors import truncate_list, with_article
 from tfaip_like.data._sample import SAMPLE_WEIGHT, Sample, Spec
 from tfaip_like.data._sources.indexed import IndexedSequence
 
@@ -24,6 +25,7 @@ class ItemReader:
         inputs: specification of each input.
         targets: specification of each target.
         where: name of the dataset, for messages.
+        code: method that returned the dataset, for messages.
 
     Example:
         >>> read = ItemReader({"x": Spec(())}, {"y": Spec(())}, "the dataset")
@@ -31,16 +33,17 @@ class ItemReader:
         True
     """
 
-    def __init__(self, inputs: Specs, targets: Specs, where: str):
+    def __init__(self, inputs: Specs, targets: Specs, where: str, code: object = None):
         self.inputs = inputs
         self.targets = targets
-        self.where = where
+        self._where = where
+        self._code = code
 
     def __call__(self, item: Any) -> Sample:
         """Convert an item.
 
         Raises:
-            UsageError: if inputs are missing; names what is there and what is expected.
+            CodeError: if inputs are missing; names what is there and what is expected.
         """
         if isinstance(item, Sample):
             return item
@@ -48,8 +51,8 @@ class ItemReader:
             return self._from_mapping(item)
         parts = list(item) if isinstance(item, tuple | list) else [item]
         if len(parts) not in (1, 2, 3):
-            raise UsageError(
-                f"{self.where}: an item is a tuple of length {len(parts)}, expected (x, y), (x, y, sample_weight) or a "
+            raise self.error(
+                f"an item is a tuple of length {len(parts)}, expected (x, y), (x, y, sample_weight) or a "
                 f"mapping with {', '.join([*self.inputs, *self.targets])}"
             )
         if len(parts) == 1 and isinstance(parts[0], Mapping):
@@ -58,15 +61,19 @@ class ItemReader:
         kinds = (("input", list(self.inputs)), ("target", names), ("weight", [SAMPLE_WEIGHT]))
         named = [self._name(kind, names, part) for (kind, names), part in zip(kinds, parts, strict=False)]
         if len(named) == 3 and SAMPLE_WEIGHT not in self.targets:
-            raise UsageError(f"{self.where}: an item has a weight: declare the target {SAMPLE_WEIGHT!r}, Spec(())")
+            raise self.error(f"an item has a weight: declare the target {SAMPLE_WEIGHT!r}, Spec(())")
         targets = {name: value for part in named[1:] for name, value in part.items()}
         return Sample(named[0], targets)
+
+    def error(self, message: str) -> CodeError:
+        """Return an error about the dataset."""
+        return CodeError(f"{self._where}: {message}", *([] if self._code is None else [self._code]))
 
     def _from_mapping(self, item: Mapping[str, Any]) -> Sample:
         missing = [name for name in self.inputs if name not in item]
         if missing:
-            raise UsageError(
-                f"{self.where}: no input {missing[0]!r} in an item with {truncate_list([str(key) for key in item])}; "
+            raise self.error(
+                f"no input {missing[0]!r} in an item with {truncate_list([str(key) for key in item])}; "
                 f"expected {', '.join([*self.inputs, *self.targets])}"
             )
         values = {name: to_numpy(value) for name, value in item.items()}
@@ -82,13 +89,13 @@ class ItemReader:
         if isinstance(value, Mapping):
             if kind == "input" and (missing := [name for name in names if name not in value]):
                 have = truncate_list([str(key) for key in value])
-                raise UsageError(f"{self.where}: no input {missing[0]!r} in an item with {have}")
+                raise self.error(f"no input {missing[0]!r} in an item with {have}")
             return {name: to_numpy(value[name]) for name in names if name in value}
         parts = [value] if len(names) == 1 else value
         if not isinstance(parts, tuple | list) or len(parts) != len(names):
             have = f"{len(parts)} values" if isinstance(parts, tuple | list) else with_article(type(value).__name__)
-            raise UsageError(
-                f"{self.where}: an item has {have} for the {kind}s {', '.join(names) or '(none)'}; expected a mapping, "
+            raise self.error(
+                f"an item has {have} for the {kind}s {', '.join(names) or '(none)'}; expected a mapping, "
                 "or a tuple in this order"
             )
         return {name: to_numpy(part) for name, part in zip(names, parts, strict=True)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._sources.datasets.items import (
     ItemIterable,
     ItemReader,
@@ -21,7 +20,7 @@ def adapt_torch_dataset(dataset: Any, read: ItemReader) -> Any:
     if "IterableDataset" in (cls.__name__ for cls in type(dataset).__mro__):
         return ItemIterable(lambda: dataset, read)
     if not hasattr(dataset, "__len__"):
-        raise UsageError(f"{read.where}: {type(dataset).__name__} has no __len__, which random access requires")
+        raise read.error(f"{type(dataset).__name__} has no __len__, which random access requires")
     return ItemSequence(dataset, read)
 
 
