@@ -48,6 +48,7 @@ FEATURES = (
     Feature("streams, lists of files and groups of samples", ("tests/test_stream_training.py",)),
     Feature("warm start, freezing", ("tests/test_warm_start.py", "tests/test_freezing.py")),
     Feature("existing Keras models, LoRA", ("tests/test_keras_models.py",)),
+    Feature("training steps of the user, named optimizers", ("tests/test_train_step.py",)),
     Feature("callbacks and loggers", ("tests/test_callbacks.py", "tests/test_loggers.py")),
     Feature(
         "exports: SavedModel",

@@ -146,12 +146,13 @@ def test_the_flag_of_the_only_optimizer_is_refused_with_named_ones(quick_run: Ru
 
 @only_tensorflow
 @pytest.mark.slow
-def test_it_works_on_jax() -> None:
-    pytest.importorskip("jax")
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_it_works_on_other_backends(backend: str) -> None:
+    pytest.importorskip(backend)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", __file__],
         cwd=REPOSITORY,
-        env={**os.environ, "KERAS_BACKEND": "jax"},
+        env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
     )

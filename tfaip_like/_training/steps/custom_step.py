@@ -46,5 +46,9 @@ class RunningStep(TrainingStep):
         self.squared_norm = self.squared_norm + square
         self.is_good = ops.logical_and(self.is_good, ops.isfinite(value) & ops.isfinite(square))
         good = [ops.where(self.is_good, g, ops.zeros_like(g)) for g, _ in pairs]
-        self._optimizers.members[optimizer].apply(good, [w for _, w in pairs])
+        self.apply(self._optimizers.members[optimizer], good, [w for _, w in pairs])
         return value
+
+    def apply(self, optimizer: keras.optimizers.Optimizer, gradients: list[Any], weights: list[keras.Variable]) -> None:
+        """Update weights."""
+        optimizer.apply(gradients, weights)

@@ -85,9 +85,11 @@ def compile_train_step(
         jax_step = JaxTrainStep if model.trained is None else JaxCustomStep
         return jax_step(model, loader.yields_stacked_steps, loader.accumulate, trainer.on_nan, inputs)
     if backend == "torch":
+        from tfaip_like._training.steps.torch_custom_step import TorchCustomStep
         from tfaip_like._training.steps.torch_step import TorchTrainStep
 
-        return TorchTrainStep(model, loader.accumulate, trainer.on_nan)
+        torch_step = TorchTrainStep if model.trained is None else TorchCustomStep
+        return torch_step(model, loader.accumulate, trainer.on_nan)
     from tfaip_like._training.steps.tensorflow_custom_step import TensorFlowCustomStep
     from tfaip_like._training.steps.tensorflow_step import TensorFlowTrainStep
 
@@ -100,8 +102,6 @@ def compile_train_step(
 def _check_supported(model: TrainingModel, trainer: Trainer, loader: DataLoader, devices: Sequence[str]) -> None:
     """Raise `UsageError` for settings that a `train_step` of the model cannot follow."""
     origin = f"{type(model.model).__name__}.train_step"
-    if keras.backend.backend() == "torch":
-        raise UsageError(f"--device.backend torch: {origin} needs the backend tensorflow or jax")
     if len(devices) > 1:
         raise UsageError(f"--device.gpus: {origin} updates the weights on one device; choose one")
     if loader.accumulate > 1:
