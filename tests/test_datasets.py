@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import slow
 from small import Points, small
 
 from tfaip_like import Mode, Sample, Spec, UsageError, train
@@ -161,11 +162,13 @@ def test_every_kind_of_dataset_has_the_same_samples_in_each_pass(kind: str, tmp_
         assert np.allclose(y, Y)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("workers", [0, 2])
+BY_DEFAULT = [("HDF5", 0), ("generator", 0), ("tf.data of batches", 2)]
+WITH_WORKERS = ("HDF5", "PyTorch, dataset", "Hugging Face", "list of tuples", "tf.data of batches")
+CASES = [*((kind, 0) for kind in KINDS), *((kind, 2) for kind in WITH_WORKERS)]
+
+
+@pytest.mark.parametrize(("kind", "workers"), [case if case in BY_DEFAULT else slow(*case) for case in CASES])
 def test_every_kind_of_dataset_is_trained_on_and_resumed(kind: str, workers: int, tmp_path: Path) -> None:
-    if workers and kind not in ("HDF5", "PyTorch, dataset", "Hugging Face", "list of tuples", "tf.data of batches"):
-        pytest.skip("one of each way to read is enough")
     (tmp_path / "files").mkdir()
     data = Given(dataset=kind, folder=tmp_path / "files")
     settings: dict[str, Any] = {"data": data, "evaluator": None, "train": {"num_processes": workers, "shuffle": False}}

@@ -180,6 +180,7 @@ def test_padding_does_not_change_the_losses() -> None:
         assert row["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_padded_run_resumes_with_the_same_bits(tmp_path: Path) -> None:
     model = Masked(dropout=0.3)
     train_steps(tmp_path / "a", model=model)
@@ -190,6 +191,7 @@ def test_a_padded_run_resumes_with_the_same_bits(tmp_path: Path) -> None:
     assert not differences(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_the_choice_is_kept_on_resume(tmp_path: Path) -> None:
     automatic = {"jit_compile": None, "epochs": 1}
     train_steps(tmp_path / "a", model=Masked(), trainer=automatic)

@@ -123,6 +123,7 @@ except UsageError as error:
     assert "explained out of memory" in done.stdout, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_batch_size_of_a_small_dataset_is_limited_by_its_samples(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

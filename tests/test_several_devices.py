@@ -130,10 +130,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-DEFAULT = ("losses of layers",)
-
-
-@pytest.mark.parametrize("name", [name if name in DEFAULT else slow(name) for name in SCENARIOS])
+@pytest.mark.parametrize("name", [slow(name) for name in SCENARIOS])
 def test_two_devices_give_the_results_of_one(name: str, call: Call) -> None:
     one, two = (call(trained, devices, SCENARIOS[name]) for devices in (ONE, TWO))
     assert_same(one, two, rtol=2e-2 if name == "mixed precision" else 1e-4)

@@ -76,6 +76,7 @@ def test_a_killed_training_resumes_with_the_same_bits(tmp_path: Path) -> None:
     assert (copy / "summaries" / "val" / "drawn.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_number_of_steps_per_execution_changes_no_result(tmp_path: Path) -> None:
     rows = [
         train(gan(tmp_path / str(number), trainer={"steps_per_execution": number})).history[-1]["val_loss"]
