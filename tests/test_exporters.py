@@ -242,7 +242,7 @@ def test_a_quantized_network_is_an_export_for_the_predictor(tmp_path: Path, capl
     ("exporter", "warning"),
     [
         (Int8(layers="add", max_difference=0.0), "int8: output 'sum' differs from that of the network"),
-        (Int8(layers="conv"), "cannot write int8: no layer can be quantized"),
+        slow(Int8(layers="conv"), "cannot write int8: no layer can be quantized"),
     ],
 )
 def test_a_quantization_that_fails_or_differs_is_reported(

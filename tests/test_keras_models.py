@@ -327,6 +327,7 @@ def test_lora_trains_low_rank_updates_only(tmp_path: Path) -> None:
     assert resume_from_first_epoch(scenario, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_an_export_has_the_low_rank_updates_merged(tmp_path: Path) -> None:
     scenario = small(tmp_path / "run", model=Layers(lora_rank=2, lora_alpha=4.0), evaluator=None, optimizer=Adam())
     scenario = dataclasses.replace(scenario, learning_rate=Constant(lr=0.05))
@@ -355,6 +356,7 @@ def stored_base(layer: keras.Layer) -> np.ndarray[Any, Any]:
     return np.asarray(keras.ops.convert_to_numpy(layer._kernel.value))
 
 
+@pytest.mark.slow
 def test_lora_starts_from_a_run_without_it(tmp_path: Path) -> None:
     first = train(small(tmp_path / "first", model=Layers(), evaluator=None, trainer={"epochs": 1}))
     for source in (tmp_path / "first", tmp_path / "first" / "export" / "model.keras"):

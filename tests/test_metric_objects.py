@@ -205,6 +205,7 @@ def test_a_skipped_step_does_not_count_in_a_metric_object() -> None:
     assert result.history[-1]["val_count"] == 75
 
 
+@pytest.mark.slow
 def test_a_run_resumes_exactly_within_an_epoch_when_keras_generates_other_names(tmp_path: Path) -> None:
     trainer = {"epochs": 1, "checkpoint_every": "2steps", "keep_checkpoints": 9}
     train(small(tmp_path / "run", model=Summed(), trainer=trainer))

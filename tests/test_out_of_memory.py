@@ -165,6 +165,7 @@ def test_other_commands_want_a_number(quick_run: Run) -> None:
     assert "--train.batch_size auto: only a new training finds the batch size; pass a number" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_error_in_the_trial_is_reported_without_a_training(tmp_path: Path) -> None:
     scenario = small(tmp_path / "run", train={"batch_size": "auto"}, data={"samples": 0})
     with pytest.raises(UsageError, match=r"batch_size auto: Points.source\(Mode.TRAIN\) returned an empty source"):

@@ -144,6 +144,7 @@ class Normalised(Line):
         return {"sum": keras.layers.Dense(1, name="add")(normal)[:, 0]}
 
 
+@pytest.mark.slow
 def test_each_device_normalises_its_part_and_the_statistics_are_the_means(call: Call) -> None:
     same: dict[str, Any] = {"model": Normalised(), "optimizer": SGD(), "trainer": ONE_EPOCH}
     two = call(trained, TWO, {**same, "train": {"shuffle": False, "batch_size": 50}})

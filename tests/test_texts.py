@@ -142,6 +142,7 @@ def test_texts_in_files_are_predicted(run: Path, suffix: str, quick_run: Run, tm
     assert answers == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_rows_of_arrays_and_workers_give_the_same_training(tmp_path: Path) -> None:
     losses = []
     for name, data, workers in (("list", Reviews(), 0), ("arrays", Reviews(as_arrays=True), 0), ("two", Reviews(), 2)):
