@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import fill
-from small import Line, small
+from small import Line, Points, small
 
-from tfaip_like import Tensors, TrainingError, context, keras, load_predictor, ops, train
+from tfaip_like import ArraySource, Mode, Tensors, TrainingError, context, keras, load_predictor, ops, train
+from tfaip_like._keras_ext.snapshots import Buffers
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import Run
 from tfaip_like._training.checkpointing.background_writer import BackgroundWriter
 from tfaip_like._training.exports import ExportWriter
+from tfaip_like._training.steps.training_model import TrainingModel
+from tfaip_like._training.variables import capture
 from tfaip_like.callbacks import Callback, RunContext
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.modeling._network import Networks
+from tfaip_like.modeling._network import Networks, build_networks
 from tfaip_like.settings import Resume
 
 TIMEOUT_S = 120.0
@@ -122,6 +125,12 @@ def test_a_later_export_that_differs_does_not_become_the_best(tmp_path: Path) ->
     assert Run(run).best_metrics == {"epoch": 1.0}
 
 
+def open_example() -> Batch:
+    source = Points().source(Mode.TRAIN)
+    assert isinstance(source, ArraySource)
+    return Batch(*source.rows(slice(0, 4)))
+
+
 # The thread.
 
 
@@ -188,3 +197,17 @@ def test_a_full_disk_is_waited_for_and_the_order_is_kept(small_disk: Path) -> No
     writer.wait()
     assert order == ["first", "second"]
     assert not writer.has_failed
+
+
+def test_copies_of_the_state_use_the_same_memory_again() -> None:
+    networks = build_networks(Line(), Points())
+    model = TrainingModel(networks.training, Line(), open_example())
+    model.compile(optimizer="adam")
+    model.optimizer.build(model.trainable_variables)
+    buffers = Buffers()
+    first = capture(model, buffers)
+    memory = {id(array) for array in first.values()}
+    for _ in range(2):
+        buffers.release(first.values())
+        first = capture(model, buffers)
+        assert {id(array) for array in first.values()} == memory

@@ -11,7 +11,10 @@ import pytest
 from conftest import slow
 from small import Points, small
 
-from tfaip_like import Mode, Sample, Spec, UsageError, train
+from tfaip_like import Mode, Sample, Spec, UsageError, predict, train
+from tfaip_like.data import TrainLoaderSettings
+from tfaip_like.data._loader.loader_factory import open_training
+from tfaip_like.data._sources.datasets.items import ItemReader, convert_sequence
 from tfaip_like.data._sources.opening import open_source
 from tfaip_like.settings import Resume
 
@@ -96,6 +99,9 @@ def torch(kind: str) -> Any:
             return {name: torch.stack(values) for name, values in zip("xy", zip(*items, strict=True), strict=True)}
 
         return data.DataLoader(dataset, batch_size=10, collate_fn=collate)
+    if kind == "of batches":
+        batches = [(torch.tensor(X[at : at + 10]), torch.tensor(Y[at : at + 10])) for at in range(0, len(X), 10)]
+        return data.DataLoader(batches, batch_size=None)
     if kind == "sampler":
         return data.DataLoader(dataset, batch_size=10, sampler=list(range(len(X))))
 
@@ -128,7 +134,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "Grain, iterable": lambda folder: grain("iter"),
     **{
         f"PyTorch, {kind}": (lambda folder, kind=kind: torch(kind))
-        for kind in ("dataset", "loader", "collate", "sampler", "iterable", "loader of iterable")
+        for kind in ("dataset", "loader", "collate", "of batches", "sampler", "iterable", "loader of iterable")
     },
 }
 
@@ -155,7 +161,7 @@ class Given(Points):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_dataset_has_the_same_samples_in_each_pass(kind: str, tmp_path: Path) -> None:
     data = Given(dataset=kind, folder=tmp_path)
-    source = open_source(data.source(Mode.TRAIN), data, Mode.TRAIN, again=lambda: data.source(Mode.TRAIN))
+    source = open_source(data.source(Mode.TRAIN), data, Mode.TRAIN, reopen=lambda: data.source(Mode.TRAIN))
     for _ in range(2):
         x, y = read(source)
         assert np.allclose(x, X)
@@ -215,5 +221,63 @@ def test_a_generator_that_is_not_made_again_is_an_error() -> None:
 
 def test_a_frame_without_a_column_is_an_error() -> None:
     pandas = pytest.importorskip("pandas")
-    with pytest.raises(UsageError, match="no column for input 'x'; available: a"):
+    with pytest.raises(UsageError, match="no column for 'x'; available: a"):
         open_source(pandas.DataFrame({"a": [1]}), Points(), Mode.TRAIN)
+
+
+def test_a_frame_without_a_column_of_a_target_is_an_error_unless_it_is_predicted() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"x": [[1.0, 2.0]]})
+    with pytest.raises(UsageError, match="no column for 'y'; available: x"):
+        open_source(frame, Points(), Mode.TRAIN)
+    assert len(open_source(frame, Points(), Mode.PREDICT)) == 1  # type: ignore[arg-type]
+
+
+class Batches:
+    """Random-access batches that count how often they are read."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self.reads: list[int] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        self.reads.append(index)
+        numbers = 4 * index + np.arange(4)
+        return {
+            "x": np.stack([numbers, numbers], 1).astype("float32"),
+            "y": numbers,
+            "name": [f"n{n}" for n in numbers],
+        }
+
+
+def test_batches_are_shuffled_and_each_is_read_once_in_a_pass() -> None:
+    batches = Batches(40)
+    source = convert_sequence(batches, ItemReader(Points().inputs, Points().targets, "batches"))
+    settings = TrainLoaderSettings(batch_size=8, num_processes=0)
+    loader = open_training(Points(), source, settings, None, seed=1)
+    batches.reads.clear()
+    order = [int(y) for number in range(20) for y in loader.batch(number).targets["y"]]
+    loader.close()
+    assert sorted(order) == list(range(160))
+    assert order != sorted(order)
+    assert len(batches.reads) <= 40
+
+
+def test_samples_of_a_batch_keep_their_meta() -> None:
+    source = convert_sequence(Batches(2), ItemReader(Points().inputs, Points().targets, "batches"))
+    assert [source[index].meta["name"] for index in (0, 5)] == ["n0", "n5"]
+
+
+class Predicted(Points):
+    """Points to predict, as mappings."""
+
+    def source(self, mode: Mode) -> Any:
+        return [{"x": x} for x in X[:3]] if mode is Mode.PREDICT else super().source(mode)
+
+
+def test_a_dataset_is_predicted(tmp_path: Path) -> None:
+    train(small(tmp_path / "run", data=Predicted(), evaluator=None, trainer={"epochs": 1}))
+    assert len(predict(tmp_path / "run")) == 3

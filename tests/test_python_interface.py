@@ -138,6 +138,11 @@ def test_a_wrong_prediction_is_an_error(trained: TrainResult, arguments: dict[st
         predict(run_of(trained), **arguments)
 
 
+def test_a_prediction_without_an_export_is_an_error() -> None:
+    with pytest.raises(UsageError, match="missing export"):
+        predict()
+
+
 def test_the_benchmark_returns_its_measurement_and_its_report() -> None:
     result = benchmark(small(train={"num_processes": 0}), seconds=0.2, warmup_seconds=0)
     assert result.samples_per_second > 0

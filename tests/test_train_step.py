@@ -19,6 +19,8 @@ from stopping import Position, copy_as_killed, differences
 
 from scenarios.gan import GAN, DigitGAN, OfGAN
 from tfaip_like import Tensors, UsageError, load_predictor, ops, train
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.modeling import TrainingBatch, TrainingStep
@@ -92,6 +94,7 @@ class Polynomial(Line):
         x = batch.inputs["x"]
         slope = step.gradient(lambda x: x**3, x)
         twice = step.gradient(lambda x: step.gradient(lambda x: x**3, x), x)
+        slope = slope + step.gradient(lambda x: ops.ones_like(x), x)  # which does not depend on x
         outputs = step.network(batch.inputs)
         step.minimize(lambda: ops.mean(step.network(batch.inputs)["sum"]) * 0.0, step.network)
         metrics = dict.fromkeys(self.metrics(batch.inputs, batch.targets, outputs), 0.0)
@@ -120,8 +123,15 @@ def test_a_non_finite_step_stops_the_training_or_is_skipped(tmp_path: Path) -> N
     model = Poisoned(units=8)
     with pytest.raises(Exception, match=r"(?i)step 3"):
         train(gan(tmp_path / "stop", model=model))
-    rows = train(gan(tmp_path / "skip", model=model, trainer={"on_nan": "skip"})).history
+    settings = {"on_nan": "skip", "checkpoint_every": "1steps", "epochs": 1}
+    rows = train(gan(tmp_path / "skip", model=model, trainer=settings)).history
     assert np.isfinite(rows[-1]["loss"])
+    saved = list_checkpoints(OutputDir(tmp_path / "skip").checkpoints)
+    states = {checkpoint.position.step: checkpoint.read().arrays for checkpoint in saved}
+    changed = {name for name in states[2] if states[2][name].tobytes() != states[3][name].tobytes()}
+    trained = {name for name in changed if name.startswith(("network:", "optimizer:"))}
+    assert not trained - {"network:step_seed", "optimizer:steps/iteration"}, "the third step is undone as a whole"
+    assert any(states[3][name].tobytes() != states[4][name].tobytes() for name in states[3] if "kernel" in name)
 
 
 @pytest.mark.parametrize(

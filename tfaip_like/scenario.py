@@ -228,7 +228,7 @@ class Scenario(Params):
 
     def _open_source(self, mode: Mode) -> Source | None:
         """Return the samples of a mode; `source` may return a dataset of any kind."""
-        return open_source(self.source(mode), self.data, mode, again=partial(self.source, mode))
+        return open_source(self.source(mode), self.data, mode, reopen=partial(self.source, mode))
 
     def example_text(self, sample: Sample) -> str | None:
         """Return the text to print for a predicted sample during validation; None prints nothing.

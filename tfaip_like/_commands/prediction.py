@@ -115,6 +115,8 @@ def predict(
     )
     if (samples is not None) + bool(files) + bool(lists) > 1:
         raise UsageError("samples, files and lists: pass one of them")
+    if not exports:
+        raise UsageError("missing export: pass at least one export directory")
     paths = [Path(export) for export in exports]
     predicted: list[Sample] = []
     with default_console_logging(), allow_untrusted_code(trust_code):
@@ -212,7 +214,7 @@ def _make_source(settings: PredictionSettings, scenario: Scenario | None, export
         return make_list_source(data, settings.lists, "--predict.lists")
     if settings.lists:
         raise UsageError(f"--predict.lists: {type(scenario).__name__} has no list files; use --predict.files")
-    source = dataclasses.replace(scenario, data=data).source(Mode.PREDICT)
+    source = dataclasses.replace(scenario, data=data).select_source(Mode.PREDICT)
     if source is None:
         raise UsageError(
             f"{type(scenario).__name__} has no samples to predict: source(Mode.PREDICT) returned None; pass "

@@ -43,7 +43,7 @@ def capture(model: TrainingModel, buffers: Buffers | None = None) -> Arrays:
     ]
     for name, variable in itertools.chain(*groups):
         arrays[name] = buffers.copy(read_array(variable))
-    return arrays | {f"{RANDOM}:{name}": state for name, state in capture_host_rng().items()}
+    return arrays | {f"{RANDOM}:{name}": buffers.copy(state) for name, state in capture_host_rng().items()}
 
 
 def restore_network(network: keras.Model, arrays: Mapping[str, Any]) -> list[str]:

@@ -138,7 +138,8 @@ class Data(Params, abc.ABC):
         """Return the source of a mode, with its samples in a fixed order.
 
         A source is a list, an object with `__len__` and `__getitem__` that reads samples on demand, or an
-        `ArraySource`, which is by far the fastest. An iterable-only source is read from the start in each pass.
+        `ArraySource`, which is by far the fastest. A dataset of another library (tf.data, PyTorch, Hugging Face,
+        Grain), arrays, a frame or a generator becomes one. An iterable-only source is read from the start in each pass.
         Prediction needs no targets. None or an empty source disables validation (EVALUATE), and requires samples on
         the command line of predict-scenario (PREDICT).
 

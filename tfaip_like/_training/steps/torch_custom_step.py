@@ -50,7 +50,10 @@ class _RunningStep(RunningStep):
 
         if not x.requires_grad:
             x = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True, materialize_grads=True)
+        total = function(x).sum()
+        if not total.requires_grad:  # it depends neither on x nor on a weight
+            return torch.zeros_like(x)
+        (gradient,) = torch.autograd.grad(total, x, create_graph=True, materialize_grads=True)
         return gradient
 
     def apply(self, optimizer: keras.optimizers.Optimizer, gradients: list[Any], weights: list[keras.Variable]) -> None:

@@ -8,30 +8,28 @@ from tfaip_like._user_code.code_errors import CodeError, attribute_errors_to
 from tfaip_like._utils.errors import with_article
 from tfaip_like.data._data import Data, Source
 from tfaip_like.data._sample import Mode
-from tfaip_like.data._sources.datasets.adapting import adapt_dataset
+from tfaip_like.data._sources.datasets.conversion import convert_dataset
 from tfaip_like.data._sources.datasets.items import ItemReader
 
 
-def open_source(source: object, data: Data, mode: Mode, again: Callable[[], object] | None = None) -> Source | None:
+def open_source(source: object, data: Data, mode: Mode, reopen: Callable[[], object] | None = None) -> Source | None:
     """Return the result of `Data.source` as a source of samples; None for None.
 
     Args:
-        source: source of samples, or a dataset of another library, see `adapt_dataset`.
+        source: source of samples, or a dataset of another library, see `convert_dataset`.
         data: data of the scenario.
         mode: mode of the samples.
-        again: returns the result again, for each pass over a generator.
+        reopen: calls `Data.source` again, for each pass over a generator.
 
     Raises:
-        CodeError: if it is neither.
-        UsageError: if the items of a dataset do not match the specifications.
+        CodeError: if it is neither, or its items do not match the specifications.
     """
     if source is None:
         return None
     where = f"{type(data).__name__}.source({mode})"
     targets = data.validate_specs("targets") if mode is not Mode.PREDICT else {}
     read = ItemReader(data.validate_specs("inputs"), targets, where, type(data).source)
-    adapted = adapt_dataset(source, read, again)
-    return validate_source(adapted, data, mode)
+    return validate_source(convert_dataset(source, read, reopen), data, mode)
 
 
 def is_empty(source: Source) -> bool:

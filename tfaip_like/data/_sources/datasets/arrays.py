@@ -21,7 +21,7 @@ def is_array(value: Any) -> bool:
     return all(hasattr(value, name) for name in ("shape", "dtype", "__getitem__")) and len(value.shape) > 0
 
 
-def adapt_arrays(arrays: Any, read: ItemReader) -> IndexedSequence[Sample] | ArraySource:
+def convert_arrays(arrays: Any, read: ItemReader) -> IndexedSequence[Sample] | ArraySource:
     """Return arrays by name or by position, `(x, y)`, as a source of their rows.
 
     Args:
@@ -104,22 +104,22 @@ def _reopen(files: Mapping[str, tuple[str, Any, str]], inputs: list[str]) -> Arr
     )
 
 
-def adapt_frame(frame: Any, read: ItemReader) -> ArraySource:
+def convert_frame(frame: Any, read: ItemReader) -> ArraySource:
     """Return the rows of a pandas or Polars frame as a source; columns have the names of inputs and targets.
 
     Raises:
-        CodeError: if a column of an input is missing.
+        CodeError: if a column of an input or target is missing.
     """
     names = [str(name) for name in frame.columns]
-    for name in read.inputs:
+    for name in (*read.inputs, *read.targets):
         if name not in names:
             raise read.error(
-                f"no column for input {name!r}; available: {truncate_list(names)}.\n"
+                f"no column for {name!r}; available: {truncate_list(names)}.\n"
                 "Several columns that form one input are stacked by TableSource, or in Python."
             )
-    columns = {name: _to_column(frame[name]) for name in (*read.inputs, *read.targets) if name in names}
     return ArraySource(
-        {name: columns[name] for name in read.inputs}, {name: columns[name] for name in read.targets if name in columns}
+        {name: _to_column(frame[name]) for name in read.inputs},
+        {name: _to_column(frame[name]) for name in read.targets},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from tfaip_like.data._sample import SAMPLE_WEIGHT, Sample, Spec
 from tfaip_like.data._sources.indexed import IndexedSequence
 
 Specs = Mapping[str, Spec]
+
+NUM_CACHED_BATCHES = 16
+"""Batches that `UnbatchedSequence` keeps, and the maximum of a window within which it is shuffled."""
 
 
 class ItemReader:
@@ -171,7 +175,9 @@ class UnbatchedIterable:
 
 
 class UnbatchedSequence(IndexedSequence[Sample]):
-    """Random-access dataset of batches as a source of their samples; the batch that was read last is kept.
+    """Random-access dataset of batches as a source of their samples, with the interface of `BlockSource`.
+
+    It is shuffled within windows of some batches, so that each is read once.
 
     Args:
         batches: object with `__len__` and `__getitem__`; all batches but the last have the same size.
@@ -181,27 +187,48 @@ class UnbatchedSequence(IndexedSequence[Sample]):
     def __init__(self, batches: Any, read: ItemReader):
         self._batches = batches
         self._read = read
-        self._size = _batch_length(read(batches[0]))
-        self._length = (len(batches) - 1) * self._size + _batch_length(read(batches[len(batches) - 1]))
-        self._last: tuple[int, list[Sample]] = (-1, [])
+        first, last = read(batches[0]), read(batches[len(batches) - 1])
+        self._size = _batch_length(first)
+        length = (len(batches) - 1) * self._size + _batch_length(last)
+        self.block_ends = np.minimum(np.arange(1, len(batches) + 1) * self._size, length)
+        nbytes = sum(np.asarray(array).nbytes for array in (*first.inputs.values(), *first.targets.values()))
+        self.sample_bytes = nbytes / self._size
+        self.max_window_bytes = NUM_CACHED_BATCHES * nbytes
+        self._cached: OrderedDict[int, list[Sample]] = OrderedDict()
+        """Samples of the batches that were read last, by number."""
 
     def __len__(self) -> int:
-        return self._length
+        return int(self.block_ends[-1])
 
     def at(self, index: int) -> Sample:
         """Return the sample at an index."""
         number, row = divmod(index, self._size)
-        if self._last[0] != number:
-            self._last = (number, list(split_batch(self._read(self._batches[number]))))
-        return self._last[1][row]
+        if number not in self._cached:
+            self._cached[number] = list(split_batch(self._read(self._batches[number])))
+            if len(self._cached) > NUM_CACHED_BATCHES:
+                self._cached.popitem(last=False)
+        return self._cached[number][row]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cached": OrderedDict()}  # a data worker reads its own
+
+
+def convert_sequence(dataset: Any, read: ItemReader) -> IndexedSequence[Sample]:
+    """Return a random-access dataset, of samples or of batches, as a source."""
+    has_batches = len(dataset) > 0 and is_batched(read(dataset[0]), read.inputs)
+    return UnbatchedSequence(dataset, read) if has_batches else ItemSequence(dataset, read)
 
 
 def split_batch(batch: Sample) -> Iterator[Sample]:
     """Yield the samples of a batch, whose arrays have a batch axis."""
-    for row in range(_batch_length(batch)):
+    length = _batch_length(batch)
+    for row in range(length):
         yield Sample(
             {name: value[row] for name, value in batch.inputs.items()},
             {name: value[row] for name, value in batch.targets.items()},
+            meta={
+                name: value[row] if np.shape(value)[:1] == (length,) else value for name, value in batch.meta.items()
+            },
         )
 
 

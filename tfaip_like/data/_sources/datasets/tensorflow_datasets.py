@@ -7,14 +7,13 @@ from typing import Any
 from tfaip_like.data._sources.datasets.items import (
     ItemIterable,
     ItemReader,
-    ItemSequence,
     UnbatchedIterable,
-    UnbatchedSequence,
+    convert_sequence,
     is_batched,
 )
 
 
-def adapt_tf_data(dataset: Any, read: ItemReader) -> Any:
+def convert_tf_data(dataset: Any, read: ItemReader) -> Any:
     """Return a `tf.data.Dataset`, of samples or of batches, as a source."""
     example = read(_placeholder(dataset.element_spec))
     kind = UnbatchedIterable if is_batched(example, read.inputs) else ItemIterable
@@ -29,14 +28,11 @@ def _placeholder(element_spec: Any) -> Any:
     return tf.nest.map_structure(lambda spec: np.empty((0,) * (spec.shape.rank or 0)), element_spec)
 
 
-def adapt_py_dataset(dataset: Any, read: ItemReader) -> Any:
+def convert_py_dataset(dataset: Any, read: ItemReader) -> Any:
     """Return a `keras.utils.PyDataset`, whose items are batches, as a source."""
     if dataset.num_batches is None:
         return UnbatchedIterable(lambda: dataset, read)
-    batches = _PyBatches(dataset)
-    return (
-        UnbatchedSequence(batches, read) if is_batched(read(batches[0]), read.inputs) else ItemSequence(batches, read)
-    )
+    return convert_sequence(_PyBatches(dataset), read)
 
 
 class _PyBatches:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from tfaip_like.data._sources.datasets.items import (
@@ -10,12 +9,13 @@ from tfaip_like.data._sources.datasets.items import (
     ItemReader,
     ItemSequence,
     UnbatchedIterable,
+    convert_sequence,
     is_batched,
     split_batch,
 )
 
 
-def adapt_torch_dataset(dataset: Any, read: ItemReader) -> Any:
+def convert_torch_dataset(dataset: Any, read: ItemReader) -> Any:
     """Return a `torch.utils.data.Dataset` or `IterableDataset` as a source."""
     if "IterableDataset" in (cls.__name__ for cls in type(dataset).__mro__):
         return ItemIterable(lambda: dataset, read)
@@ -24,7 +24,7 @@ def adapt_torch_dataset(dataset: Any, read: ItemReader) -> Any:
     return ItemSequence(dataset, read)
 
 
-def adapt_data_loader(loader: Any, read: ItemReader) -> Any:
+def convert_data_loader(loader: Any, read: ItemReader) -> Any:
     """Return a `torch.utils.data.DataLoader` as a source.
 
     Its dataset and `collate_fn` are used, with our order and workers; a loader with its own sampler is an iterable of
@@ -34,13 +34,14 @@ def adapt_data_loader(loader: Any, read: ItemReader) -> Any:
 
     is_map_style = not isinstance(loader.dataset, data.IterableDataset)
     if is_map_style and type(loader.sampler) in (data.SequentialSampler, data.RandomSampler):
-        default = data._utils.collate.default_collate
-        if loader.collate_fn in (default, data._utils.collate.default_convert):
-            return adapt_torch_dataset(loader.dataset, read)
+        default, unbatched = data._utils.collate.default_collate, data._utils.collate.default_convert
+        if loader.collate_fn is unbatched:  # batch_size None: the items may be batches
+            return convert_sequence(loader.dataset, read)
+        if loader.collate_fn is default:
+            return convert_torch_dataset(loader.dataset, read)
         return ItemSequence(_Collated(loader.dataset, loader.collate_fn, read), read)
-    return (
-        UnbatchedIterable(lambda: loader, read) if loader.batch_size is not None else ItemIterable(lambda: loader, read)
-    )
+    kind = ItemIterable if loader.batch_size is None else UnbatchedIterable
+    return kind(lambda: loader, read)
 
 
 class _Collated:
@@ -56,7 +57,4 @@ class _Collated:
 
     def __getitem__(self, index: int) -> Any:
         batch = self._read(self._collate([self._dataset[index]]))
-        if not is_batched(batch, self._read.inputs):
-            return batch
-        samples: Iterator[Any] = split_batch(batch)
-        return next(samples)
+        return next(split_batch(batch)) if is_batched(batch, self._read.inputs) else batch
