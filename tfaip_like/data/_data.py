@@ -65,6 +65,10 @@ class Data(Params, abc.ABC):
     max_bad_samples: Annotated[int, AffectsTrainingSamples(False)] = 100
     """Maximum number of bad samples with on_bad_sample skip, above which the run fails."""
 
+    resume: Annotated[Literal["auto", "state", "replay", "inexact"], AffectsTrainingSamples(False)] = "auto"
+    """How to resume within an iterable-only source: from the state of its iterator, by reading the samples of the pass
+    again (replay), either of the two (auto), or with other samples (inexact) if its order is not repeatable."""
+
     @property
     def inputs(self) -> Mapping[str, Spec]:
         """Specification of each model input by name."""

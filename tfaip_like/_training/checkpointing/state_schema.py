@@ -132,7 +132,8 @@ class SavedState:
 STATE_FORMAT = FileFormat(
     "checkpoint",
     SavedState,
-    version=2,
+    version=3,
+    migrations={2: lambda values: values},  # `stream.source` was added, which is empty by default
     oldest=2,  # the names of its variables (`variables.npz`) changed, and depend on the network
     advice="Resume with the version of tfaip_like that wrote it (run.json: versions), or start a new run from the "
     "weights of its export with --warmstart.model RUN/best.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -23,6 +23,7 @@ from tfaip_like.data._loader.batching import BadSample, add_sample_note, validat
 from tfaip_like.data._loader.dropped_samples import DroppedSample
 from tfaip_like.data._loader.sample_reader import Row, SampleReader
 from tfaip_like.data._loader.sampler import INDEX, Sampler
+from tfaip_like.data._loader.source_passes import SourcePasses
 from tfaip_like.data._processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data._sample import Sample, as_read_only
 
@@ -324,7 +325,13 @@ class _UpstreamSamples:
 
 
 def iter_groups(
-    samples: SampleReader, order: Sampler | None, data_pass: int, limit: int | None, size: int, first: int = 0
+    samples: SampleReader,
+    order: Sampler | None,
+    data_pass: int,
+    limit: int | None,
+    size: int,
+    first: int = 0,
+    passes: SourcePasses | None = None,
 ) -> Iterator[SampleGroup]:
     """Yield the groups of the first level in one pass.
 
@@ -335,14 +342,16 @@ def iter_groups(
         limit: maximum number of samples of an iterable-only source.
         size: group size.
         first: number of the first group.
+        passes: passes over an iterable-only source; by default new ones.
     """
     if order is not None:
         for number, draw in enumerate(order.iter_pass(data_pass, size, first), first):
             rows = [(int(row[0]), int(row[1]), int(row[2])) for row in draw]
             yield SampleGroup(0, data_pass, (number,), rows)
         return
-    items = _iter_timed(samples.source, samples)
-    numbered = itertools.islice(enumerate(items), first * size, limit)
+    passes = passes or SourcePasses(samples)
+    items = _iter_timed(passes.read(data_pass, first * size), samples)
+    numbered = itertools.islice(enumerate(items, first * size), None if limit is None else max(0, limit - first * size))
     for number in itertools.count(first):
         members = list(itertools.islice(numbered, size))
         if not members:
@@ -351,14 +360,12 @@ def iter_groups(
         yield SampleGroup(0, data_pass, (number,), rows, [sample for _, sample in members])
 
 
-def _iter_timed(source: Iterable[Sample], samples: SampleReader) -> Iterator[Sample]:
+def _iter_timed(items: Iterator[Sample], samples: SampleReader) -> Iterator[Sample]:
     """Yield the samples of a source, and add the time to the reading stage."""
-    iterator = iter(source)
     while True:
         begin = time.perf_counter()
-        try:
-            sample = next(iterator)
-        except StopIteration:
+        sample = next(items, END_OF_GROUP)
+        if sample is END_OF_GROUP:
             return
         samples.seconds[0] += time.perf_counter() - begin
         yield sample

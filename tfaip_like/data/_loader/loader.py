@@ -160,9 +160,9 @@ class DataLoader:
         """Return the state to store in a checkpoint before a training step; None if there is none."""
         if self.stream is None:
             return None
-        number, bookmark = self.stream.bookmark(step * self.accumulate)
         counts = self.pass_counts
-        return StreamState((counts.raw, counts.samples, counts.batches) if counts else None, number, bookmark)
+        known = (counts.raw, counts.samples, counts.batches) if counts else None
+        return self.stream.state(step * self.accumulate, known)
 
     def seek(self, step: int, state: StreamState | None, is_same: bool) -> None:
         """Continue at a training step without processing the samples before it.
@@ -175,7 +175,7 @@ class DataLoader:
         if self.stream is None:
             return
         if state is not None and is_same:
-            self.stream.keep(state.batch, state.bookmark)
+            self.stream.resume(state.batch, state.bookmark, state.source)
             return
         done = state.bookmark.data_pass if state is not None else step // self.steps_per_epoch
         logger.info("data settings changed: resuming at the start of the next pass over the samples")

@@ -11,7 +11,7 @@ import bisect
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TypeAlias
@@ -37,6 +37,7 @@ from tfaip_like.data._loader.groups import (
 )
 from tfaip_like.data._loader.sample_reader import Row, SampleReader
 from tfaip_like.data._loader.sampler import Sampler, bucket_by_length, quantile_boundaries
+from tfaip_like.data._loader.source_passes import SourceMark, SourcePasses
 from tfaip_like.data._sample import Mode, Sample
 from tfaip_like.data._settings import DEFAULT_NUM_BUCKETS, LoaderSettings
 
@@ -70,6 +71,8 @@ class StreamState:
     batch: Count
     """Number of the batch at the bookmark."""
     bookmark: Bookmark
+    source: list[SourceMark] = field(default_factory=list)
+    """Marks of an iterable-only source."""
 
 
 @dataclass
@@ -170,6 +173,7 @@ class Stream:
         default_size = DEFAULT_GROUP_SIZE
         if samples.mode is Mode.PREDICT:  # a client that sends samples one by one waits for each answer
             default_size = min(default_size, settings.batch_size)
+        self._passes = SourcePasses(samples, group) if order is None else None
         self.sizes = group_sizes(samples.processors, default_size)
         is_mixed = settings.shuffle or settings.has_buckets
         self.block_size = (settings.shuffle_buffer or DEFAULT_BLOCK_SAMPLES) if is_mixed else 0
@@ -218,6 +222,19 @@ class Stream:
             self._bookmarks[begin:end] = [(number, bookmark)]
             if len(self._bookmarks) > MAX_BOOKMARKS:
                 del self._bookmarks[1]
+
+    def state(self, number: int, pass_counts: tuple[Count, Count, Count] | None) -> StreamState:
+        """Return what a checkpoint stores to continue at a batch."""
+        number, bookmark = self.bookmark(number)
+        first = bookmark.position[-1] * self.sizes[0]
+        marks = self._passes.marks(bookmark.data_pass, first) if self._passes is not None else []
+        return StreamState(pass_counts, number, bookmark, marks)
+
+    def resume(self, number: int, bookmark: Bookmark, source: Iterable[SourceMark]) -> None:
+        """Continue at the bookmark of a batch, with the marks of its checkpoint."""
+        self.keep(number, bookmark)
+        if self._passes is not None:
+            self._passes.restore(source)
 
     def split_block_by_length(self, block: Block) -> list[npt.NDArray[np.int64]]:
         """Return the positions in a block of the samples of each length-bucketed batch."""
@@ -291,7 +308,9 @@ class Stream:
         """
         first = begin.position[-1]
         for data_pass in itertools.count(begin.data_pass):
-            groups = iter_groups(self.samples, self.order, data_pass, self.settings.limit, self.sizes[0], first)
+            groups = iter_groups(
+                self.samples, self.order, data_pass, self.settings.limit, self.sizes[0], first, self._passes
+            )
             is_empty = first == 0
             for group in groups:
                 is_empty = False

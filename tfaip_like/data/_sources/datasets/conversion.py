@@ -7,7 +7,7 @@ from typing import Any
 
 from tfaip_like.data._sources.arrays import ArraySource
 from tfaip_like.data._sources.datasets.arrays import convert_arrays, convert_frame, is_array
-from tfaip_like.data._sources.datasets.items import ItemIterable, ItemReader, ItemSequence
+from tfaip_like.data._sources.datasets.items import ItemIterable, ItemReader, ItemSequence, iterate_same
 
 
 def convert_dataset(source: Any, read: ItemReader, reopen: Callable[[], Any] | None = None) -> Any:
@@ -26,10 +26,10 @@ def convert_dataset(source: Any, read: ItemReader, reopen: Callable[[], Any] | N
     if isinstance(source, Mapping | tuple) and _holds_arrays(source):
         return convert_arrays(source, read)
     if isinstance(source, Iterator) and reopen is not None:
-        return ItemIterable(_Reopened(source, reopen), read)
+        return ItemIterable(_Reopened(source, reopen), read, type(source).__name__)
     if isinstance(source, list) and source and isinstance(source[0], Mapping | tuple):
         return ItemSequence(source, read)
-    return _convert_by_library(source, read)
+    return _convert_by_library(source, read, reopen)
 
 
 def _holds_arrays(source: Any) -> bool:
@@ -39,16 +39,18 @@ def _holds_arrays(source: Any) -> bool:
     )
 
 
-def _convert_by_library(source: Any, read: ItemReader) -> Any:
+def _convert_by_library(source: Any, read: ItemReader, reopen: Callable[[], Any] | None) -> Any:
     libraries = {cls.__module__.partition(".")[0] for cls in type(source).__mro__}
     names = {cls.__name__ for cls in type(source).__mro__}
     if {"datasets", "grain"} & libraries:  # Hugging Face's are those of PyTorch too, if it is installed
         has_index = hasattr(source, "__len__") and "IterableDataset" not in names
-        return ItemSequence(source, read) if has_index else ItemIterable(lambda: source, read)
+        return (
+            ItemSequence(source, read) if has_index else ItemIterable(iterate_same(source), read, type(source).__name__)
+        )
     if "tensorflow" in libraries and "DatasetV2" in names:
         from tfaip_like.data._sources.datasets.tensorflow_datasets import convert_tf_data
 
-        return convert_tf_data(source, read)
+        return convert_tf_data(source, read, reopen)
     if "keras" in libraries and "PyDataset" in names:
         from tfaip_like.data._sources.datasets.tensorflow_datasets import convert_py_dataset
 
@@ -73,6 +75,6 @@ class _Reopened:
         self._first: Iterator[Any] | None = first
         self._reopen = reopen
 
-    def __call__(self) -> Iterator[Any]:
+    def __call__(self, data_pass: int, seed: int) -> Iterator[Any]:
         first, self._first = self._first, None
         return first if first is not None else iter(self._reopen())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from tfaip_like.data._sample import SAMPLE_WEIGHT, Sample, Spec
 from tfaip_like.data._sources.indexed import IndexedSequence
 
 Specs = Mapping[str, Spec]
+BeginPass = Callable[[int, int], Iterable[Any]]
+"""Function from the number of a pass and the seed of the run to the items of the pass."""
 
 NUM_CACHED_BATCHES = 16
 """Batches that `UnbatchedSequence` keeps, and the maximum of a window within which it is shuffled."""
@@ -136,42 +138,55 @@ class ItemSequence(IndexedSequence[Sample]):
 
 
 class ItemIterable:
-    """Iterable dataset as a source; each pass begins a new iterator.
+    """Iterable dataset, of samples or of batches, as a source; each pass begins a new iterator.
 
     Args:
-        begin: returns an iterator over the items.
+        begin: returns the iterable for a pass, from its number and the seed of the run.
         read: converts an item.
+        name: name of the dataset, for messages.
+
+    Attributes:
+        is_batched: whether its items are batches; None until the first one is read.
     """
 
-    def __init__(self, begin: Callable[[], Iterable[Any]], read: ItemReader):
-        self._begin = begin
+    def __init__(self, begin: BeginPass, read: ItemReader, name: str):
+        self.begin = begin
+        self.name = name
+        self.is_batched: bool | None = None
         self._read = read
 
     def __iter__(self) -> Iterator[Sample]:
-        return map(self._read, self._begin())
+        for item in self.begin(0, 0):
+            yield from self.split(self.convert(item))
+
+    def convert(self, item: Any) -> Sample:
+        """Return an item as a sample or a batch."""
+        converted = self._read(item)
+        if self.is_batched is None:
+            self.is_batched = is_batched(converted, self._read.inputs)
+        return converted
+
+    def length(self, converted: Sample) -> int:
+        """Return the number of samples of a converted item."""
+        return _batch_length(converted) if self.is_batched else 1
+
+    def split(self, converted: Sample) -> Iterable[Sample]:
+        """Return the samples of a converted item."""
+        return split_batch(converted) if self.is_batched else [converted]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_begin": None, "_read": self._read}  # only the main process reads it
+        return {**self.__dict__, "begin": None}  # only the main process reads it
 
 
-class UnbatchedIterable:
-    """Iterable dataset of batches as a source of their samples.
+def iterate_same(dataset: Any) -> BeginPass:
+    """Return the function that begins a pass over a dataset whose iterators are made from itself."""
 
-    Args:
-        begin: returns an iterator over the batches.
-        read: converts a batch, like an item.
-    """
+    def begin(data_pass: int, seed: int) -> Iterable[Any]:
+        if callable(set_epoch := getattr(dataset, "set_epoch", None)):
+            set_epoch(data_pass)  # shuffles it in another order in each pass
+        return cast("Iterable[Any]", dataset)
 
-    def __init__(self, begin: Callable[[], Iterable[Any]], read: ItemReader):
-        self._begin = begin
-        self._read = read
-
-    def __iter__(self) -> Iterator[Sample]:
-        for item in self._begin():
-            yield from split_batch(self._read(item))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_begin": None, "_read": self._read}  # only the main process reads it
+    return begin
 
 
 class UnbatchedSequence(IndexedSequence[Sample]):

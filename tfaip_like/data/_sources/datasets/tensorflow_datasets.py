@@ -2,36 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 from tfaip_like.data._sources.datasets.items import (
     ItemIterable,
     ItemReader,
-    UnbatchedIterable,
     convert_sequence,
-    is_batched,
+    iterate_same,
 )
 
 
-def convert_tf_data(dataset: Any, read: ItemReader) -> Any:
+def convert_tf_data(dataset: Any, read: ItemReader, reopen: Callable[[], Any] | None) -> Any:
     """Return a `tf.data.Dataset`, of samples or of batches, as a source."""
-    example = read(_placeholder(dataset.element_spec))
-    kind = UnbatchedIterable if is_batched(example, read.inputs) else ItemIterable
-    return kind(dataset.as_numpy_iterator, read)
+    return ItemIterable(_Passes(dataset, reopen), read, type(dataset).__name__)
 
 
-def _placeholder(element_spec: Any) -> Any:
-    """Return an item whose arrays have the ranks of a dataset's elements."""
-    import numpy as np
-    import tensorflow as tf
+class _Passes:
+    """Function that begins a pass over a `tf.data.Dataset`.
 
-    return tf.nest.map_structure(lambda spec: np.empty((0,) * (spec.shape.rank or 0)), element_spec)
+    A dataset with `shuffle` has another order for each iterator. The order of a pass is that of the iterator of the
+    same number, of a dataset made with the seed of the run.
+
+    Args:
+        dataset: dataset for passes that have the same order.
+        reopen: returns it again; None if it is not known how.
+    """
+
+    def __init__(self, dataset: Any, reopen: Callable[[], Any] | None):
+        self._dataset = dataset
+        self._reopen = reopen if _is_reshuffled(dataset) else None
+        self._num_begun: int | None = None
+        """Number of iterators of the dataset; None before the first one."""
+
+    def __call__(self, data_pass: int, seed: int) -> Iterable[Any]:
+        if self._reopen is None:
+            return NumpyItems(self._dataset)
+        import tensorflow as tf
+
+        if self._num_begun is None or self._num_begun > data_pass:
+            tf.random.set_seed(seed)  # for a shuffle without a seed
+            self._dataset, self._num_begun = self._reopen(), 0
+        for _ in range(data_pass - self._num_begun):
+            iter(self._dataset)
+        self._num_begun = data_pass + 1
+        return NumpyItems(self._dataset)
+
+
+class NumpyItems:
+    """Elements of a `tf.data.Dataset` as arrays."""
+
+    def __init__(self, dataset: Any):
+        self._dataset = dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        return cast("Iterator[Any]", self._dataset.as_numpy_iterator())
+
+
+def _is_reshuffled(dataset: Any) -> bool:
+    """Return whether each iterator of a dataset may have another order."""
+    if getattr(dataset, "_reshuffle_each_iteration", False):
+        return True
+    return any(map(_is_reshuffled, dataset._inputs()))
 
 
 def convert_py_dataset(dataset: Any, read: ItemReader) -> Any:
     """Return a `keras.utils.PyDataset`, whose items are batches, as a source."""
     if dataset.num_batches is None:
-        return UnbatchedIterable(lambda: dataset, read)
+        return ItemIterable(iterate_same(dataset), read, type(dataset).__name__)
     return convert_sequence(_PyBatches(dataset), read)
 
 
