@@ -144,7 +144,16 @@ def test_batches_keep_their_lengths_if_padding_changes_anything(model: Line) -> 
     assert not chooses_padding(model)
 
 
-@pytest.mark.parametrize("flags", [{"jit_compile": False}, {"epochs": 10}, {"jit_compile": None, "force_eager": True}])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"jit_compile": False},
+        {"jit_compile": None, "force_eager": True},
+        pytest.param(
+            {"epochs": 10}, marks=pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX always compiles")
+        ),
+    ],
+)
 def test_batches_keep_their_lengths_if_nothing_is_compiled(flags: dict[str, Any]) -> None:
     assert not chooses_padding(Masked(), **flags)
 

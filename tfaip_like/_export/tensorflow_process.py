@@ -26,7 +26,7 @@ SCRIPT_MODULE = "__main__"
 
 
 def call_in_tensorflow_process(scenario: Params, function: Callable[..., None], *args: object) -> None:
-    """Call a function in a child process with the TensorFlow backend, and log its warnings here.
+    """Call a function in a child process with the TensorFlow backend, and log its messages here.
 
     Args:
         scenario: Scenario, whose module the child process imports first: it registers its layers.
@@ -53,8 +53,8 @@ def call_in_tensorflow_process(scenario: Params, function: Callable[..., None], 
         if done.returncode or not result.exists():
             raise RuntimeError(f"TensorFlow cannot export the network:\n{done.stderr[-2000:]}")
         answer = json.loads(result.read_text(encoding="utf-8"))
-    for warning in answer["warnings"]:
-        logger.warning("%s", warning)
+    for level, message in answer["messages"]:
+        logger.log(level, "%s", message)
     if answer["error"]:
         raise UsageError(answer["error"])
 
@@ -62,8 +62,10 @@ def call_in_tensorflow_process(scenario: Params, function: Callable[..., None], 
 def main() -> None:
     """Run the call that the command line names: MODULE CALL RESULT."""
     module, call, result = sys.argv[1:]
-    log = _WarningCollector(logging.WARNING)
-    logging.getLogger("tfaip_like").addHandler(log)
+    log = _MessageCollector()
+    package_logger = logging.getLogger("tfaip_like")
+    package_logger.addHandler(log)
+    package_logger.setLevel(logging.INFO)
     keras.config.disable_traceback_filtering()  # otherwise Keras replaces exceptions of layers
     error = None
     try:
@@ -73,18 +75,18 @@ def main() -> None:
         function(*args)
     except Exception as raised:  # of user code: anything
         error = _describe(raised)
-    Path(result).write_text(json.dumps({"error": error, "warnings": log.messages}), encoding="utf-8")
+    Path(result).write_text(json.dumps({"error": error, "messages": log.messages}), encoding="utf-8")
 
 
-class _WarningCollector(logging.Handler):
-    """Handler that collects messages."""
+class _MessageCollector(logging.Handler):
+    """Handler that collects messages and their levels."""
 
-    def __init__(self, level: int):
-        super().__init__(level)
-        self.messages: list[str] = []
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[tuple[int, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        self.messages.append((record.levelno, record.getMessage()))
 
 
 def _describe(error: Exception) -> str:

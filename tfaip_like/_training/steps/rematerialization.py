@@ -60,6 +60,11 @@ def rematerialize(network: keras.Model, pattern: str) -> None:
     logger.info("rematerialized: %s", truncate_list(outermost))
 
 
+def is_rematerialized(network: keras.Model) -> bool:
+    """Return whether a layer of a network recomputes its activations."""
+    return any(isinstance(layer.call, _RematerializedCall) for layer in layer_paths(network).values())
+
+
 def _has_recurrent_dropout(layer: keras.Layer) -> bool:
     """Return whether a layer contains a recurrent cell with dropout.
 
