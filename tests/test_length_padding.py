@@ -201,6 +201,7 @@ def test_a_padded_run_resumes_with_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX always compiles")
 def test_the_choice_is_kept_on_resume(tmp_path: Path) -> None:
     automatic = {"jit_compile": None, "epochs": 1}
     train_steps(tmp_path / "a", model=Masked(), trainer=automatic)

@@ -161,6 +161,7 @@ result = train(small(trainer={{"epochs": 3}}))
 """
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_one_image_that_follows_the_training() -> None:
     manager = pytest.importorskip("jupyter_client.manager")
     pytest.importorskip("ipykernel")

@@ -155,6 +155,7 @@ def test_rows_of_arrays_and_workers_give_the_same_training(tmp_path: Path) -> No
     assert losses[0] == losses[1] == losses[2]
 
 
+@pytest.mark.slow
 def test_a_run_with_texts_resumes_with_the_same_bits(tmp_path: Path) -> None:
     train(with_trainer(Texts(), epochs=2, output_dir=tmp_path / "whole"))
     train(with_trainer(Texts(), epochs=1, output_dir=tmp_path / "parts"))

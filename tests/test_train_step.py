@@ -69,6 +69,7 @@ def test_a_step_that_minimizes_the_loss_gives_the_weights_of_a_training_without_
         assert own["loss"] == pytest.approx(plain["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_with_the_same_bits(tmp_path: Path) -> None:
     train(gan(tmp_path / "run"))
     copy = copy_as_killed(tmp_path / "run", tmp_path / "copy", Position(0, 10))
@@ -119,6 +120,7 @@ class Poisoned(GAN):
         return {**values, "generator": loss}
 
 
+@pytest.mark.slow
 def test_a_non_finite_step_stops_the_training_or_is_skipped(tmp_path: Path) -> None:
     model = Poisoned(units=8)
     with pytest.raises(Exception, match=r"(?i)step 3"):
