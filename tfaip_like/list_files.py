@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.remote_paths import join_location, to_path
 from tfaip_like.data import Data, LavLoaderSettings, Source, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.data._sample import Mode, Sample
 from tfaip_like.data._sources.file_lists import find_paths, iter_files, iter_list_file
@@ -42,7 +43,7 @@ class ListTrainLoaderSettings(TrainLoaderSettings):
 
     lists: list[str] = []
     """List files (one path per line, relative to the list file), sample files, directories, or quoted glob patterns
-    ('lines/*.png')."""
+    ('lines/*.png'); paths, or URLs such as s3://bucket/train.lst."""
 
     list_ratios: list[float] = []
     """Relative sampling rate of each list, independent of its length; by default every sample is equally likely."""
@@ -103,7 +104,8 @@ class ListFileData(Data):
         """Return the sample of a file; leave slow work, such as decoding an image, to a processor.
 
         Args:
-            file: path of the sample file.
+            file: path of the sample file; at a URL, too, it can be opened, and its neighbours are found by
+                `file.with_suffix`.
         """
 
     def source(self, mode: Mode) -> Source | None:
@@ -139,14 +141,16 @@ class ListSource(IndexedSequence[Sample]):
         def files() -> Iterator[str]:
             entries: Iterable[tuple[str, int]]
             for name in find_paths([entry], flag):
-                if os.path.isdir(name):
-                    entries = ((str(file), 0) for file in iter_files(Path(name), data.suffixes))
+                path = to_path(name)
+                if path.is_dir():
+                    entries = ((str(file), 0) for file in iter_files(path, data.suffixes))
                 elif self._is_sample(name):
                     entries = [(name, 0)]
                 else:
                     self.lists.append(name)
                     self._list_starts.append(len(lines))
-                    entries = ((os.path.join(os.path.dirname(name), text), n) for n, text in iter_list_file(Path(name)))
+                    folder = os.path.dirname(name)
+                    entries = ((join_location(folder, text), number) for number, text in iter_list_file(path))
                 for file, line in entries:
                     lines.append(line)
                     yield file
@@ -164,7 +168,7 @@ class ListSource(IndexedSequence[Sample]):
 
     def at(self, index: int) -> Sample:
         """Return the sample at an index."""
-        return self.data.sample(Path(self.files[index]))
+        return self.data.sample(to_path(self.files[index]))
 
     def describe(self, index: int) -> str:
         """Return the path of the file at an index, with the line and list file that name it."""
@@ -214,7 +218,7 @@ class ListFileScenario(Scenario):
         if self.train.folds and not self.lav.lists:
             return super().lav_sources()
         lists = self.lav.lists or self.val.lists
-        names = [Path(entry).stem for entry in lists]
+        names = [to_path(entry).stem for entry in lists]
         unique = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]
         flag = "--lav.lists" if self.lav.lists else "--val.lists"
         return {name: ListSource(self.data, entry, flag) for name, entry in zip(unique, lists, strict=True)}

@@ -6,7 +6,6 @@ import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 from tfaip_like._cli.command import print_version
@@ -17,6 +16,7 @@ from tfaip_like._user_code.trust import TRUST_FLAG, TRUST_HELP, UntrustedCodeErr
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json, format_json
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.params import Params
 from tfaip_like.params._apply import ResolvedParams, SettingsNode, apply_settings, settings_from_file, validate_resolved
 from tfaip_like.params._files import read_param_file
@@ -40,7 +40,7 @@ COMMON_FLAGS = {
     "help": "--help [WORD]      show an overview, the flags of a group, all flags, or those about WORD",
     "show": "--show             print every value with its origin and exit",
     "schema": "--schema           print the JSON Schema of parameter files (for editors) and exit",
-    "params": "--params FILE ...  read parameters from JSON or YAML files; flags take precedence",
+    "params": "--params FILE ...  read parameters from JSON or YAML files (paths or URLs); flags take precedence",
     "version": "--version          print the version and exit",
     "completion": "--completion SHELL print a script for bash, zsh or fish that completes flags",
 }
@@ -166,7 +166,7 @@ class Command(ABC):
         Raises:
             UsageError: if a file cannot be read.
         """
-        return {path: read_param_file(Path(path)) for path in paths}
+        return {path: read_param_file(to_path(path)) for path in paths}
 
     def describe(self, tree: Params) -> tuple[str, Sequence[str]]:
         """Return the introduction of the help and the groups of flags that it leaves out."""

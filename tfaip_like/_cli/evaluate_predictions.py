@@ -18,6 +18,7 @@ from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.interruption import InterruptFlag, graceful_shutdown_signals
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.data._sample import Mode, Sample
 from tfaip_like.evaluation._evaluation import EvaluationResult, run_evaluator
 from tfaip_like.evaluation._evaluator import Evaluator
@@ -78,7 +79,7 @@ def evaluate_predictions(argv: Sequence[str]) -> None:
         settings = cast(EvaluationOptions, line.apply_to(_default_options(line.words)))
     if settings.evaluator is None:
         raise UsageError(f"{line.words[0]}: the scenario has no evaluator; pass --evaluator module:Class")
-    files = [Path(word) for word in line.words[1:]]
+    files = [to_path(word) for word in line.words[1:]]
     if settings.summaries and len(files) > 1:
         raise UsageError(f"--summaries {settings.summaries}: requires a single predictions file, got {len(files)}")
     results, failures = [], CollectedErrors()

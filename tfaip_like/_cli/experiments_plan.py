@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tfaip_like._scenario_lookup import SCENARIO_FILE
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._plans.flag_values import FlagValue, Value
 from tfaip_like.experiments._plans.plan import Plan
@@ -38,7 +39,7 @@ def load_plan(
     if words and (scenario or models):
         raise UsageError("--scenario and --models cannot be combined with a plan file")
     if words:
-        path = Path(words[0])
+        path = to_path(words[0])
         plan, text = read_plan(path), path.read_text(encoding="utf-8")
         return dataclasses.replace(plan, overrides=parse_overrides(flags)), text
     if models and not scenario and Path(SCENARIO_FILE).is_file():

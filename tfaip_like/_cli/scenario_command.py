@@ -18,6 +18,7 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json, format_json
 from tfaip_like._utils.lazy_keras import BACKENDS, set_backend
 from tfaip_like._utils.native_stderr import suppress_native_stderr
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.params import Params
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved
 from tfaip_like.params._base import CLASS_KEY, default_instance, field_types, qualified_name
@@ -104,7 +105,7 @@ class ScenarioCommand(Command):
             if values.get(CLASS_KEY, name) != name:
                 raise UsageError(f"{file}: parameters of the scenario {values[CLASS_KEY]}, expected {name}")
             resolved = apply_settings(resolved, settings_from_file(values, file))
-            resolved = ResolvedParams(resolve_resource_paths(resolved.tree, Path(file).parent), resolved.origins)
+            resolved = ResolvedParams(resolve_resource_paths(resolved.tree, to_path(file).parent), resolved.origins)
         resolved = apply_settings(resolved, line.flag_settings)
         return (
             _with_run_dir(resolved, Path(next(iter(line.files))).parent)

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from tfaip_like._export.layout import PIPELINE, require_file
 from tfaip_like._utils.errors import UsageError, format_bytes
+from tfaip_like._utils.remote_paths import RemotePath, local_path
 from tfaip_like.params._base import ParamsBase, field_types, iter_params
 from tfaip_like.params._resources import RESOURCES_DIR, PathValue, iter_paths, map_paths
 from tfaip_like.params._tree import path_to_flag
@@ -145,8 +146,9 @@ def read_bundled_files(tree: ParamsBase) -> list[tuple[str, bytes]]:
     """Return the relative path and the content of all files that a parameter tree refers to."""
     contents = []
     for value in iter_paths(tree):
-        for file in _walk_files(value.path) if value.path.is_dir() else [value.path]:
-            contents.append((str(file.relative_to(value.path.parent)), file.read_bytes()))
+        path = local_path(value.path)
+        for file in _walk_files(path) if path.is_dir() else [path]:
+            contents.append((str(file.relative_to(path.parent)), file.read_bytes()))
     return contents
 
 
@@ -161,14 +163,14 @@ def _iter_bundled_paths(scenario: Scenario, pipeline: ParamsBase) -> Iterator[Pa
 
 def _absolute(path: Path) -> Path:
     # Does not follow links: a link keeps its own name in the export.
-    return Path(os.path.abspath(path))
+    return path if isinstance(path, RemotePath) else Path(os.path.abspath(path))
 
 
 def _check_directory(source: Path, name: str, run: Path | None) -> None:
     if run is not None and run.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{name}: contains the run directory {run}; cannot be copied to exports")
     size = count = 0
-    for file in _walk_files(source):
+    for file in _walk_files(local_path(source)):
         if file.is_dir() or not file.is_file():
             kind = "a link to a directory" if file.is_dir() else "neither a file nor a directory"
             raise UsageError(f"{name}: {file} is {kind}; cannot be copied to exports")
@@ -199,6 +201,7 @@ def _make_unique_name(source: Path, existing_names: Collection[Path]) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
+    source = local_path(source)
     if not source.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

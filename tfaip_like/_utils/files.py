@@ -20,6 +20,7 @@ from typing import IO, TypeVar
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.locks import lock_descriptor
 from tfaip_like._utils.operating_system import IS_POSIX
+from tfaip_like._utils.remote_paths import require_local
 from tfaip_like._utils.temp_dirs import make_locked_dir, remove_locked_dir, remove_stale_dirs, unlock_dir
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def write_guard(folder: Path, check: Callable[[], None]) -> Iterator[None]:
 
 def check_write_guards(path: Path) -> None:
     """Call the write guards of the folders that contain `path`, which raise if writing is not allowed."""
+    require_local(path)
     for folder, check in list(_write_guards.items()):
         if folder == path or folder in path.parents:
             check()

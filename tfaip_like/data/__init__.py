@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tfaip_like._utils.lazy_imports import import_on_use
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.data._data import Data, Source
 from tfaip_like.data._filters import Filter, RangeFilter, ValueFilter
 from tfaip_like.data._image_folders import AddClassName, ImageFolderData
@@ -99,4 +100,5 @@ __all__ = [
     "image_size",
     "process_samples",
     "read_image",
+    "to_path",
 ]

@@ -50,7 +50,7 @@ class ImageFolderData(Data):
     """
 
     folder: Path
-    """Training directory, with one subdirectory of images per class."""
+    """Training directory, with one subdirectory of images per class: a path or a URL."""
 
     val_folder: Path | None = None
     """Validation directory with the same structure; by default there is no validation."""

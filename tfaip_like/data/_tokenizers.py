@@ -14,6 +14,7 @@ import numpy as np
 
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.packages import require_packages
+from tfaip_like._utils.remote_paths import local_path
 from tfaip_like.data._processors import Processor
 from tfaip_like.data._sample import Sample, to_text_array
 
@@ -99,10 +100,11 @@ def _load(package: str, file: Path, modified: int) -> Any:
         UsageError: if the package is not installed, or the file is none of its files.
     """
     require_packages(f"{file}", (package,))
+    name = str(local_path(file))
     module: Any = importlib.import_module(package)
     try:
         if package == "tokenizers":
-            return module.Tokenizer.from_file(str(file))
-        return module.SentencePieceProcessor(model_file=str(file))
+            return module.Tokenizer.from_file(name)
+        return module.SentencePieceProcessor(model_file=name)
     except Exception as error:  # both raise anything
         raise UsageError(f"{file}: no file of {package}: {short_error_message(error)}") from error

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.escaping import escape_json
 from tfaip_like._utils.files import replace_file
+from tfaip_like._utils.remote_paths import require_local
 from tfaip_like._utils.temp_dirs import locked_dir
 from tfaip_like.data._sample import Sample
 from tfaip_like.params import Params
@@ -184,6 +185,7 @@ def open_writer(file: Path | None, writer: Writer | None, flag: str) -> Iterator
             raise UsageError(f"--writer {type(writer).__name__} needs a file: {flag} FILE")
         yield (writer or JsonLines()).write_to(sys.stdout)
         return
+    require_local(file, flag)
     writer = writer or writer_for(file, flag)
     part = file.with_name(f"{file.name}.part")
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.lazy_keras import keras, ops
+from tfaip_like._utils.remote_paths import local_path
 from tfaip_like.modeling._model import Model, Tensors
 from tfaip_like.params._field_rules import Requires
 
@@ -123,7 +124,7 @@ class KerasFile(KerasModel):
     def build_model(self, inputs: Tensors) -> keras.Model:
         assert self.file is not None
         try:
-            return keras.saving.load_model(self.file, compile=False)
+            return keras.saving.load_model(local_path(self.file), compile=False)
         except (ValueError, TypeError, OSError, KeyError) as error:
             raise UsageError(f"--model.file {self.file}: cannot load it: {short_error_message(error)}") from error
 

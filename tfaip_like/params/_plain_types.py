@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from tfaip_like._utils.json_files import Json, short_json
+from tfaip_like._utils.remote_paths import to_path
 
 NONE_TYPE = type(None)
 TRUE_WORDS = ("true", "yes", "on", "1")
@@ -219,7 +220,7 @@ class _Path(PlainType):
             raise self.make_error("nothing")
         if "\0" in word:
             raise self.make_error(repr(word))
-        return Path(word).expanduser() if word.startswith("~") else Path(word)  # a file may be called ./~
+        return Path(word).expanduser() if word.startswith("~") else to_path(word)  # a file may be called ./~
 
     @staticmethod
     def encode(value: Path) -> str:

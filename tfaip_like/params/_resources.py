@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.remote_paths import RemotePath
 from tfaip_like.params._base import ParamPath, ParamsBase, field_types
 from tfaip_like.params._tree import path_to_flag
 
@@ -75,6 +76,8 @@ def resolve_resource_paths(tree: P, folder: Path) -> P:
 
     def below(value: PathValue) -> Path:
         belongs = value.is_resource or value.path.parts[:1] == (RESOURCES_DIR,)
+        if isinstance(value.path, RemotePath):  # absolute
+            return value.path
         return folder / value.path if belongs and (folder / value.path).exists() else value.path
 
     return map_paths(tree, below)

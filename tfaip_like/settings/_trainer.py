@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from tfaip_like._utils.errors import pluralize
+from tfaip_like._utils.remote_paths import RemotePath
 from tfaip_like.params import Params
 from tfaip_like.params._field_rules import (
     AffectsTrainingSamples,
@@ -179,6 +180,9 @@ class Trainer(Params):
             "samples_per_epoch",
             "must be at least 1; omit it to use the whole dataset",
         )
+        for name in ("output_dir", "checkpoint_dir"):
+            is_local = not isinstance(getattr(self, name), RemotePath)
+            self.require(is_local, name, "must be on a file system; copy the run to a URL with --trainer.mirror_to")
         require_interval(self, "val_every_n", "0 (no validation), 5 (epochs)")
         self.require(self.print_eval_limit >= -1, "print_eval_limit", "must be at least -1 (-1 prints all, 0 none)")
         require_interval(self, "lav_every_n", "0 (no LAV), 5 (epochs)")

@@ -31,6 +31,7 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import check_links
 from tfaip_like._utils.json_files import Json, read_json, short_json
 from tfaip_like._utils.numpy_files import UNREADABLE, read_npz
+from tfaip_like._utils.remote_paths import local_path
 
 MAX_FRACTION_BITS = 126
 """Largest number of fraction bits whose unit is a normal float32."""
@@ -89,7 +90,7 @@ def find_weights_file(path: Path) -> Path:
     if not path.exists():
         check_links(path)
         raise UsageError(f"--warmstart.model {path}: no such file or directory")
-    file = _find_weights_file_in(path)
+    file = _find_weights_file_in(local_path(path))
     if file is not None:
         return file
     raise UsageError(

@@ -1,4 +1,4 @@
-"""File search by glob patterns, and list files."""
+"""File search by glob patterns, and list files; all of them may be URLs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import read_lines
+from tfaip_like._utils.remote_paths import glob_urls, is_url, normalize_location, to_path
 
 
 def find_files(patterns: Iterable[str], what: str, at_most: int | None = None) -> list[Path]:
@@ -17,14 +18,14 @@ def find_files(patterns: Iterable[str], what: str, at_most: int | None = None) -
     The files are in the order of the patterns, those of one pattern sorted by name. `~` is expanded.
 
     Args:
-        patterns: paths, or patterns with `*`, `?`, `[a-z]` and `**`.
+        patterns: paths or URLs, or patterns with `*`, `?`, `[a-z]` and `**`.
         what: flag that the patterns come from, for error messages.
         at_most: maximum number of files; None for all.
 
     Raises:
         UsageError: if a file does not exist, or a pattern matches nothing.
     """
-    return [Path(name) for name in find_paths(patterns, what)[:at_most]]
+    return [to_path(name) for name in find_paths(patterns, what)[:at_most]]
 
 
 def find_paths(patterns: Iterable[str], what: str) -> list[str]:
@@ -35,16 +36,34 @@ def find_paths(patterns: Iterable[str], what: str) -> list[str]:
     """
     paths: dict[str, None] = {}
     for pattern in patterns:
-        if glob.has_magic(pattern) and not Path(pattern).exists():
-            names = sorted(glob.glob(_escape_existing_folders(os.path.expanduser(pattern)), recursive=True))
-            if not names:
-                raise UsageError(f"{what} {pattern!r}: no file matches")
-        else:
-            names = [os.path.expanduser(pattern)]
-            if not os.path.exists(names[0]):
-                raise UsageError(f"{what} {pattern}: no such file (in {Path.cwd()})")
-        paths.update(dict.fromkeys(names))
+        paths.update(dict.fromkeys(_find_urls(pattern, what) if is_url(pattern) else _find_local(pattern, what)))
     return list(paths)
+
+
+def _find_local(pattern: str, what: str) -> list[str]:
+    pattern = normalize_location(pattern)
+    if not glob.has_magic(pattern) or Path(pattern).exists():
+        name = os.path.expanduser(pattern)
+        if not os.path.exists(name):
+            raise UsageError(f"{what} {pattern}: no such file (in {Path.cwd()})")
+        return [name]
+    names = sorted(glob.glob(_escape_existing_folders(os.path.expanduser(pattern)), recursive=True))
+    if not names:
+        raise UsageError(f"{what} {pattern!r}: no file matches")
+    return names
+
+
+def _find_urls(pattern: str, what: str) -> list[str]:
+    try:
+        url = normalize_location(pattern)
+        if to_path(url).exists():
+            return [url]
+        names = glob_urls(url) if glob.has_magic(url) else []
+    except UsageError as error:
+        raise UsageError(f"{what} {error}") from error
+    if not names:
+        raise UsageError(f"{what} {pattern}: no such file, or its bucket does not exist")
+    return names
 
 
 def _escape_existing_folders(pattern: str) -> str:

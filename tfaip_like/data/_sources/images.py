@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.data._sample import Sample
 from tfaip_like.data._sources.file_lists import is_hidden, iter_files
 from tfaip_like.data._sources.indexed import IndexedSequence, PackedStrings
@@ -42,7 +43,7 @@ def read_image(file: str | Path, color: Color = "L", size: tuple[int, int] | Non
     white. 16-bit images are scaled to 8 bits. Of an animation or a multi-page file the first image is read.
 
     Args:
-        file: file in any format that Pillow reads.
+        file: path or URL of a file in any format that Pillow reads.
         color: `L` for grayscale, `RGB` for color, `LA` and `RGBA` to add an alpha channel.
         size: height and width in pixels to resize the image to; None keeps the size.
 
@@ -97,8 +98,10 @@ def _open_image(file: str | Path) -> Iterator[Image]:
     from PIL import Image
 
     try:
-        with Image.open(file) as image:
+        with Image.open(to_path(file)) as image:
             yield image
+    except UsageError:
+        raise
     except FileNotFoundError:
         raise UsageError(f"{file}: no such image") from None
     except Exception as error:  # decoders raise exceptions of many types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from functools import _lru_cache_wrapper, cached_property, lru_cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfaip_like._utils.errors import UsageError, short_error_message
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.data._sample import Sample
 from tfaip_like.data._sources.shards.source import (
     MAX_OPEN_SHARDS,
@@ -89,7 +91,7 @@ def _open(file: str) -> Any:
         ) from None
     # Without the large buffers and threads for sequential reading, which each of many open readers would have.
     options = "readahead_buffer_size:0,max_parallelism:0"
-    reader = ArrayRecordReader(file, options, file_reader_buffer_size=READER_BUFFER_BYTES)
+    reader = ArrayRecordReader(os.fspath(to_path(file)), options, file_reader_buffer_size=READER_BUFFER_BYTES)
     if not reader.ok():
         raise UsageError(f"{file}: not a readable ArrayRecord file; it is damaged, or has another format")
     return reader

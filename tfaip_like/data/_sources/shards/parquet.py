@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.data._sample import Arrays, Sample
 from tfaip_like.data._sources.arrays import RowSource
 from tfaip_like.data._sources.shards.source import FileStamp, ShardedSource, find_shards, stamp_of
@@ -131,10 +132,10 @@ class ParquetSource(ShardedSource, RowSource):
 
     def _read_footer(self, file: str) -> _Footer:
         stamp = stamp_of(file)
-        with open_table(Path(file), self.table_format) as table:
+        with open_table(to_path(file), self.table_format) as table:
             if not isinstance(table, ParquetTable):
                 raise UsageError(f"{file}: not a .parquet file")
-            check_columns(Path(file), table, self.columns)
+            check_columns(to_path(file), table, self.columns)
             return _Footer(stamp, *table.row_groups(self.columns))
 
     def _read_row_group(self, block: int) -> tuple[_Columns, _Columns]:
@@ -142,7 +143,7 @@ class ParquetSource(ShardedSource, RowSource):
         number, row = self.locate(first)
         file = self.check_unchanged(number)
         first_of_shard = int(self.block_ends.searchsorted(first - row, side="right"))
-        with open_table(Path(file), self.table_format) as table:
+        with open_table(to_path(file), self.table_format) as table:
             assert isinstance(table, ParquetTable)
             cells = table.read_row_group(block - first_of_shard, self.columns)
         return self._build_columns(self.inputs, cells, first), self._build_columns(self.targets, cells, first)

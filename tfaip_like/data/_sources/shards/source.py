@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.progress_bar import sample_progress_bar
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.data._sample import Sample
 from tfaip_like.data._sources.file_lists import find_paths
 from tfaip_like.data._sources.indexed import IndexedSequence, PackedStrings
@@ -92,7 +93,7 @@ class ShardedSource(IndexedSequence[Sample]):
 def stamp_of(file: str) -> FileStamp:
     """Return the size and modification time of a shard; raise `UsageError` if it cannot be read."""
     try:
-        status = os.stat(file)
+        status = os.stat(to_path(file))
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     return status.st_size, status.st_mtime_ns
@@ -102,7 +103,7 @@ def find_shards(patterns: Iterable[str | Path] | str | Path, source: str, scan: 
     """Return the shards that match paths and glob patterns, and what `scan` returns for each.
 
     Args:
-        patterns: path or pattern, or several.
+        patterns: path, URL or pattern, or several.
         source: name of the source, for error messages.
         scan: function that reads the number of samples of a shard, called in several threads.
 

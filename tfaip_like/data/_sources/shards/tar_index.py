@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tfaip_like._utils.cache_dirs import user_cache_dir
 from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.files import atomic_file
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.data._sources.shards.source import FileStamp, stamp_of
 
 TarIndex: TypeAlias = npt.NDArray[Any]
@@ -34,7 +35,7 @@ def default_index_dir() -> Path:
 
 def index_path(file: str, index_dir: Path) -> Path:
     """Return the path of the index of a shard."""
-    name = hashlib.sha256(os.path.realpath(file).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    name = hashlib.sha256(os.path.realpath(to_path(file)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return index_dir / f"{Path(file).stem[:100]}-{name}{INDEX_SUFFIX}"
 
 
@@ -85,7 +86,7 @@ def build_index(file: str) -> TarIndex:
     extensions: dict[str, int] = {}
     row, previous = -1, None
     try:
-        with tarfile.open(file, "r:") as archive:
+        with tarfile.open(to_path(file), "r:") as archive:
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep all of them in memory
                 key, extension = split_name(member.name)

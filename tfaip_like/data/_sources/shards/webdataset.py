@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfaip_like._utils.errors import UsageError, short_error_message, truncate_list
+from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.data._sample import Sample
 from tfaip_like.data._sources.images import IMAGE_SUFFIXES, Color, check_color, decode_image
 from tfaip_like.data._sources.shards.source import (
@@ -161,7 +162,7 @@ class _Shard:
     """
 
     def __init__(self, file: str, index: TarIndex):
-        self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(to_path(file), os.O_RDONLY | os.O_CLOEXEC)
         self._index = index
         self._fields = {name: index[name] for name in index.dtype.names or ()}
         self._block_size = samples_per_block(len(index), os.fstat(self._descriptor).st_size)
