@@ -163,7 +163,7 @@ def test_the_flag_of_the_only_optimizer_is_refused_with_named_ones(quick_run: Ru
 def test_it_works_on_other_backends(backend: str) -> None:
     pytest.importorskip(backend)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", __file__],
+        [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow", __file__],
         cwd=REPOSITORY,
         env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
