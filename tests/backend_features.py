@@ -42,7 +42,7 @@ FEATURES = (
     Feature("validation, also within epochs", ("tests/test_validation.py", "tests/test_validation_within_epochs.py")),
     Feature("load-and-validate", ("tests/test_lav.py",)),
     Feature("optimizers, clipping, weight decay, averaged weights", ("tests/test_optimizers.py",)),
-    Feature("learning-rate schedules", ("tests/test_schedules.py",)),
+    Feature("learning-rate schedules", ("tests/test_schedules.py", "tests/test_learning_rate_search.py")),
     Feature("gradient accumulation, mixed precision, `--trainer.on_nan`, gradient norm", ("tests/test_steps.py",)),
     Feature("exact resume", ("tests/test_resume.py", "tests/test_more_epochs.py")),
     Feature("streams, lists of files and groups of samples", ("tests/test_stream_training.py",)),

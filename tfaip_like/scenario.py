@@ -299,6 +299,8 @@ class Scenario(Params):
     def check(self) -> None:
         rate = self.optimizer.schedule
         self.require(rate is None, "optimizer.schedule", "is for named optimizers; set --learning_rate")
+        has_names = bool(field_types(type(self.optimizers)))
+        self.require(not (has_names and self.learning_rate.find), "learning_rate.find", "is for a single optimizer")
         for group in ("train", "val", "lav"):
             expected = type(field_default(type(self), group))
             is_expected = type(getattr(self, group)) is expected

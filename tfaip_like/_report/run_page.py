@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -57,6 +58,7 @@ def render_report(run: Run) -> str:
         *_summaries(run),
         section("Parameters", *_parameters(run)),
         section("Data and model", *_data_and_model(run)),
+        section("Learning rate", _range_test(run)),
         section("Progress", element("div", *_progress_charts(run), class_="charts small") if run.history else None),
         section("Provenance", *_provenance(run)),
         element("footer", f"Written by tfaip_like, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}."),
@@ -149,6 +151,22 @@ def _progress_charts(run: Run) -> Iterator[Markup]:
     for column, title in PROGRESS_COLUMNS.items():
         if values := run.column_values(column):
             yield line_chart(title, [Line(title, values)], max_points=MAX_POINTS_PER_LINE // 2)
+
+
+def _range_test(run: Run) -> Markup | None:
+    """Return the chart of the range test that found the learning rate."""
+    test = run.info.get("learning_rate_test")
+    if test is None:
+        return None
+    points = [(math.log10(rate), loss) for rate, loss in zip(test["rates"], test["losses"], strict=True) if rate > 0]
+    rate = float(run.parameters["learning_rate.lr"])
+    chart = line_chart(
+        "Loss of the range test",
+        [Line("smoothed loss", points)],
+        [Marker(math.log10(rate), f"used: {rate:g}")],
+        x_name="learning rate (power of ten)",
+    )
+    return element("div", chart, class_="charts")
 
 
 def _outcome(run: Run) -> Markup | None:

@@ -61,6 +61,13 @@ class MonitorInfo(TypedDict):
     mode: Literal["min", "max"]
 
 
+class RangeTestInfo(TypedDict):
+    """Range test that found the learning rate of a run: the smoothed loss at each rate."""
+
+    rates: list[float]
+    losses: list[float]
+
+
 class RunInfo(TypedDict, total=False):
     """Content of `run.json`: provenance and status of a run."""
 
@@ -92,6 +99,7 @@ class RunInfo(TypedDict, total=False):
     samples_per_epoch: Count
     best_by: MonitorInfo
     parameters: dict[str, str]
+    learning_rate_test: RangeTestInfo
     epoch_ends: list[Seconds]
     """Unix time of each row of the history that the last start has added."""
 

@@ -25,6 +25,7 @@ from tfaip_like._training.device_usage import DeviceUsage
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.evaluation import export_last
 from tfaip_like._training.initialization.saved_weights import find_weights_file
+from tfaip_like._training.learning_rate_search import RangeTest, find_learning_rate
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers, check_logger_packages
 from tfaip_like._training.loop import TrainingLoop
 from tfaip_like._training.out_of_memory import explain_out_of_memory
@@ -83,7 +84,7 @@ def run_training(
     _validate_referenced_runs(scenario, is_new=resume is None)
     output_dir = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
-        resume_state, metadata, lock = None, None, None
+        resume_state, metadata, lock, range_test = None, None, None, None
         if output_dir is not None:
             lock = stack.enter_context(lock_output_dir(output_dir, resume=resume is not None))
             stack.enter_context(log_to_file(output_dir.train_log))
@@ -107,6 +108,7 @@ def run_training(
             if not any(resources.iterdir()):
                 resources.rmdir()
             scenario = _with_batch_size(scenario, devices, interrupt)
+            scenario, range_test = _with_learning_rate(scenario, devices, interrupt, explicit_flags)
         else:  # its parameters include the results of `adapt`
             source = scenario.select_source(Mode.TRAIN)
         params = make_paths_relative(scenario, output_dir.path) if output_dir is not None else scenario
@@ -125,6 +127,8 @@ def run_training(
             resume_state.restore_best(components)
         if metadata is not None:
             record_training_info(components, metadata)
+            if range_test is not None:
+                metadata.update(learning_rate_test=dataclasses.asdict(range_test))
         result = _train(components, resume_state)
         if metadata is not None:
             metadata.update(epoch_ends=components.recorder.epoch_ends)
@@ -309,6 +313,16 @@ def _with_batch_size(scenario: Scenario, devices: Devices, interrupt: InterruptF
         return scenario
     size = find_batch_size(scenario, max(1, len(devices.gpus)), interrupt.check)
     return dataclasses.replace(scenario, train=dataclasses.replace(scenario.train, batch_size=size))
+
+
+def _with_learning_rate(
+    scenario: Scenario, devices: Devices, interrupt: InterruptFlag, explicit_flags: ExplicitFlags
+) -> tuple[Scenario, RangeTest | None]:
+    """Return the scenario with the learning rate of a range test, if it asks for one."""
+    if not scenario.learning_rate.find:
+        return scenario, None
+    explicit_flags.reject(("learning_rate", "lr"), "--learning_rate.find sets it; omit one of them")
+    return find_learning_rate(scenario, lambda: scenario.select_source(Mode.TRAIN), devices, interrupt)
 
 
 def _with_random_seed(scenario: Scenario) -> Scenario:

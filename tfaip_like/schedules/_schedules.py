@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.lazy_keras import keras
 from tfaip_like.params import FieldError, Params
-from tfaip_like.params._field_rules import Requires
+from tfaip_like.params._field_rules import OnResume, Requires
 
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
@@ -84,11 +84,16 @@ class Schedule(Params, abc.ABC):
 
     search_words = {
         "lr": "learning_rate initial_learning_rate base_lr max_lr",
+        "find": "lr_find auto_lr_find lr_finder range_test",
         "warmup_epochs": "warmup warmup_steps num_warmup_steps warmup_ratio",
     }
 
     lr: float = 0.001
     """Peak learning rate."""
+
+    find: Annotated[bool, OnResume("the learning rate was found at the start of the run", is_ignored=True)] = False
+    """Find lr before the training: a range test of 140 steps from 1e-6 to 10 on a copy of the network proposes the rate
+    at which the loss falls fastest."""
 
     warmup_epochs: Duration = 0.0
     """Linear warm-up to lr, in epochs (0.5 or 0.5epochs) or steps (500steps); 0 disables it."""
