@@ -12,6 +12,7 @@ import pytest
 from conftest import run_command
 from PIL import Image
 from s3 import BUCKET, s3_server
+from stopping import differences
 
 from tfaip_like import UsageError
 from tfaip_like.data import find_files, read_image, to_path
@@ -111,3 +112,40 @@ def test_patterns_and_neighbours_are_found_on_s3(s3: S3) -> None:
     assert to_path(f"s3://{BUCKET}/flowers").is_dir()
     with pytest.raises(UsageError, match=f"--files s3://{BUCKET}/x: no such file, or its bucket does not exist"):
         find_files([f"s3://{BUCKET}/x"], "--files")
+
+
+def test_a_run_moves_to_another_machine_by_its_copy_on_s3(s3: S3, tmp_path: Path) -> None:
+    """The machine is lost in the second epoch; the other one has only the scenario."""
+    url = f"s3://{BUCKET}/runs/run"
+    small = ["--trainer.samples_per_epoch", "64", "--trainer.random_seed", "1"]
+    for name in ("whole", "lost", "other"):
+        (tmp_path / name).mkdir()
+    whole, other = tmp_path / "whole", tmp_path / "other"
+    words = ["scenarios.tutorial", *small, "--trainer.output_dir", "run"]
+    done = run_command("train-scenario", *words, "--trainer.epochs", 2, cwd=whole, environment=s3[1])
+    assert done.returncode == 0, done.stderr
+    mirror = ["--trainer.mirror_to", f"s3://{BUCKET}/runs"]
+    done = run_command(
+        "train-scenario", *words, *mirror, "--trainer.epochs", 1, cwd=tmp_path / "lost", environment=s3[1]
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"uploaded epoch_0001 to {url}" in done.stderr
+    done = run_command("resume-training", url, "--trainer.epochs", 2, cwd=other, environment=s3[1])
+    assert done.returncode == 0, done.stderr
+    assert differences(whole / "run", other / "run") == []
+    assert [name for name in s3[0].ls(url) if "manifest" in name] == [f"{BUCKET}/runs/run/manifest-00000004.json"]
+    (tmp_path / "samples.jsonl").write_text(json.dumps({"image": [[0] * 8] * 8}))
+    predict = ["--predict.files", tmp_path / "samples.jsonl"]
+    expected = run_command("predict-scenario", other / "run/best", *predict)
+    for location in (url, f"{url}/best"):
+        done = run_command("predict-scenario", location, *predict, environment=s3[1])
+        assert (done.returncode, done.stdout) == (0, expected.stdout), done.stderr
+
+
+@pytest.mark.parametrize("url", ["s3://no-bucket/runs", "nonsense://runs"])
+def test_a_copy_that_cannot_be_written_is_a_usage_error(s3: S3, tmp_path: Path, url: str) -> None:
+    words = ["scenarios.tutorial", "--trainer.output_dir", "run", "--trainer.mirror_to", url]
+    done = run_command("train-scenario", *words, cwd=tmp_path, environment=s3[1])
+    assert done.returncode == 2
+    assert f"--trainer.mirror_to {url}/run: " in done.stderr
+    assert not s3[0].exists("no-bucket")

@@ -15,6 +15,7 @@ from tfaip_like._commands.evaluation import EvaluatedExport, EvaluationSettings,
 from tfaip_like._commands.named_exports import ResolvedExport, default_device, load_named_scenario, open_exports
 from tfaip_like._commands.runtime import initialize_runtime
 from tfaip_like._export.scenario_loading import load_scenario
+from tfaip_like._runs.fetching import fetch_exports
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
@@ -85,7 +86,7 @@ def _options_for(scenario: Scenario) -> LavOptions:
 
 
 def _default_options(words: Sequence[str]) -> LavOptions:
-    return _options_for(load_named_scenario(Path(words[0]))) if words else LavOptions()
+    return _options_for(load_named_scenario(fetch_exports(words[0]))) if words else LavOptions()
 
 
 COMMAND = ParamsCommand(
@@ -117,7 +118,7 @@ def _validate_exports(line: ParsedCommandLine) -> None:
     initialize_runtime(settings.device)
     results: list[EvaluatedExport] = []
     with ExitStack() as stack:
-        exports = stack.enter_context(open_exports([Path(word) for word in line.words], settings.device))
+        exports = stack.enter_context(open_exports([fetch_exports(word) for word in line.words], settings.device))
         interrupt = stack.enter_context(graceful_shutdown_signals())
         dump = stack.enter_context(_open_dump(settings.dump, settings.dump_inputs)) if settings.dump else None
         metrics: list[OutputMetrics] = []

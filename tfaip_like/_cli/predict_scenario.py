@@ -17,6 +17,7 @@ from tfaip_like._commands.prediction import (
     predict_exports,
     try_load_scenario,
 )
+from tfaip_like._runs.fetching import fetch_exports
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data import Data, PredictLoaderSettings
@@ -68,7 +69,7 @@ class PredictOptions(Params):
 
 def _default_options(words: Sequence[str]) -> PredictOptions:
     """Return the defaults for some exports, whose scenario is imported."""
-    return _options_for(load_first_scenario([Path(word) for word in words]) if words else None)
+    return _options_for(load_first_scenario([fetch_exports(word) for word in words]) if words else None)
 
 
 def _options_for(scenario: Scenario | None) -> PredictOptions:
@@ -97,7 +98,7 @@ def predict_scenario(argv: Sequence[str]) -> None:
 
 
 def _predict_exports(line: ParsedCommandLine) -> None:
-    device, paths = Device(), [Path(word) for word in line.words]
+    device, paths = Device(), [fetch_exports(word) for word in line.words]
     if contains_checkpoint(paths):
         scenario = load_first_scenario(paths)
         options = cast(PredictOptions, line.apply_to(_options_for(scenario)))

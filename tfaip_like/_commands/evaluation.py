@@ -14,6 +14,7 @@ from tfaip_like._commands.runtime import initialize_runtime
 from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.layout import read_versions
 from tfaip_like._export.scenario_loading import load_scenario
+from tfaip_like._runs.fetching import fetch_exports
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.console import default_console_logging
 from tfaip_like._utils.errors import UsageError
@@ -98,13 +99,14 @@ def evaluate(
         0.972
     """
     with default_console_logging(), allow_untrusted_code(trust_code):
-        trained = load_named_scenario(Path(export))
+        export = fetch_exports(export)
+        trained = load_named_scenario(export)
         device = device or default_device(trained)
         settings = EvaluationSettings(
             data or trained.data, evaluator or trained.evaluator, lav or trained.lav, run_eagerly, worst
         )
         initialize_runtime(device)
-        with open_exports([Path(export)], device) as exports, graceful_shutdown_signals() as interrupt:
+        with open_exports([export], device) as exports, graceful_shutdown_signals() as interrupt:
             results = list(iter_evaluations(exports[0], settings, interrupt))
             interrupt.disarm()
         return results

@@ -23,6 +23,7 @@ from tfaip_like._export.bundled_files import check_no_outside_paths
 from tfaip_like._export.layout import resolve_export_dir
 from tfaip_like._export.pipeline import load_pipeline, make_pipeline
 from tfaip_like._export.scenario_loading import load_scenario
+from tfaip_like._runs.fetching import fetch_exports
 from tfaip_like._user_code.trust import UntrustedCodeError, allow_untrusted_code
 from tfaip_like._utils.console import default_console_logging
 from tfaip_like._utils.errors import UsageError, pluralize
@@ -117,7 +118,7 @@ def predict(
         raise UsageError("samples, files and lists: pass one of them")
     if not exports:
         raise UsageError("missing export: pass at least one export directory")
-    paths = [Path(export) for export in exports]
+    paths = [fetch_exports(export) for export in exports]
     predicted: list[Sample] = []
     with default_console_logging(), allow_untrusted_code(trust_code):
         if contains_checkpoint(paths):

@@ -17,6 +17,7 @@ from tfaip_like._training import variables
 from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position
 from tfaip_like._training.checkpointing.manager import CheckpointManager
+from tfaip_like._training.checkpointing.run_uploader import RunUploader
 from tfaip_like._training.checkpointing.state_schema import CallbackState, SavedState
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.device_usage import DeviceUsage
@@ -46,12 +47,18 @@ class TrainingLoop:
         components: components of the run, already restored when resuming.
         loggers: loggers of the run.
         resume_state: the state they were restored from; None for a new run.
+        uploader: thread that uploads the run after each checkpoint; None if it is not uploaded.
     """
 
     def __init__(
-        self, components: TrainingComponents, loggers: TrainingLoggers, resume_state: ResumeState | None = None
+        self,
+        components: TrainingComponents,
+        loggers: TrainingLoggers,
+        resume_state: ResumeState | None = None,
+        uploader: RunUploader | None = None,
     ):
         self.components = components
+        self.uploader = uploader
         self.resume_state = resume_state
         self.step = components.step
         self.state = components.state
@@ -318,6 +325,8 @@ class TrainingLoop:
             params=make_paths_relative(components.scenario, components.output_dir.path).to_dict(),
         )
         self.checkpoint_manager.save(state.position, content, components.selection.best_checkpoints.positions)
+        if self.uploader is not None:
+            components.writer.submit(self.uploader.submit)
         self._saved_state = dataclasses.replace(state)
 
     def _save_on_exit(self, error: BaseException) -> None:

@@ -19,6 +19,7 @@ from tfaip_like._runs.reader import Run
 from tfaip_like._runs.run_files import RUN_SUMMARY_FORMAT, RunSummary, format_row_place
 from tfaip_like._training.batch_size_search import find_batch_size
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
+from tfaip_like._training.checkpointing.run_uploader import RunUploader, upload_run
 from tfaip_like._training.component_builder import build_components
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.device_usage import DeviceUsage
@@ -84,7 +85,8 @@ def run_training(
     _validate_referenced_runs(scenario, is_new=resume is None)
     output_dir = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
-        resume_state, metadata, lock, range_test = None, None, None, None
+        resume_state, metadata, lock = None, None, None
+        range_test, uploader = None, None
         if output_dir is not None:
             lock = stack.enter_context(lock_output_dir(output_dir, resume=resume is not None))
             stack.enter_context(log_to_file(output_dir.train_log))
@@ -92,6 +94,9 @@ def run_training(
                 _set_checkpoint_dir(output_dir, scenario.trainer.checkpoint_dir, explicit_flags)
             record_trusted_code(imported_user_files())
             resume_state = _load_resume_state(output_dir, scenario, resume) if resume is not None else None
+            if scenario.trainer.mirror_to is not None:
+                mirror_to = scenario.trainer.mirror_to
+                uploader = stack.enter_context(upload_run(output_dir, mirror_to, is_new=resume is None))
             metadata = stack.enter_context(_track_run_status(output_dir, lock, scenario, resume_state))
         else:
             logger.warning("no --trainer.output_dir given; results will not be saved")
@@ -129,7 +134,7 @@ def run_training(
             record_training_info(components, metadata)
             if range_test is not None:
                 metadata.update(learning_rate_test=dataclasses.asdict(range_test))
-        result = _train(components, resume_state)
+        result = _train(components, resume_state, uploader)
         if metadata is not None:
             metadata.update(epoch_ends=components.recorder.epoch_ends)
         return result
@@ -178,7 +183,9 @@ def _load_resume_state(output_dir: OutputDir, scenario: Scenario, resume: Resume
     return resume_state
 
 
-def _train(components: TrainingComponents, resume_state: ResumeState | None) -> TrainResult:
+def _train(
+    components: TrainingComponents, resume_state: ResumeState | None, uploader: RunUploader | None
+) -> TrainResult:
     """Train the remaining epochs; write the last export and the summary."""
     if resume_state is not None and (epochs := resume_state.checkpoint.position.epoch) >= components.trainer.epochs:
         logger.info("training already finished (%s); increase --trainer.epochs to continue", pluralize(epochs, "epoch"))
@@ -191,7 +198,7 @@ def _train(components: TrainingComponents, resume_state: ResumeState | None) -> 
     if components.trainer.keep_data and components.output_dir is not None and resume_state is None:
         _write_used_data(components, components.output_dir)
     with _make_loggers(components, resume_state) as loggers:
-        return _train_and_export(components, loggers, resume_state)
+        return _train_and_export(components, loggers, resume_state, uploader)
 
 
 def _make_loggers(components: TrainingComponents, resume_state: ResumeState | None) -> TrainingLoggers:
@@ -208,9 +215,12 @@ def _make_loggers(components: TrainingComponents, resume_state: ResumeState | No
 
 
 def _train_and_export(
-    components: TrainingComponents, loggers: TrainingLoggers, resume_state: ResumeState | None
+    components: TrainingComponents,
+    loggers: TrainingLoggers,
+    resume_state: ResumeState | None,
+    uploader: RunUploader | None,
 ) -> TrainResult:
-    loop = TrainingLoop(components, loggers, resume_state)
+    loop = TrainingLoop(components, loggers, resume_state, uploader)
     try:
         with explain_out_of_memory(components.scenario, loop.device_usage.estimate_batch_size):
             loop.run()

@@ -50,6 +50,11 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://+(.*)", re.DOTALL)
 _QUERY_PROTOCOLS = ("http", "https")
 
 
+def has_protocol(text: str) -> bool:
+    """Return whether a text begins with a protocol, `file://` included."""
+    return _URL.fullmatch(text) is not None
+
+
 def is_url(text: str) -> bool:
     """Return whether a text is a URL rather than a path of this machine; `file://` URLs are paths."""
     match = _URL.fullmatch(text)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.layout import resolve_export_dir
 from tfaip_like._export.pipeline import is_same_pipeline, load_pipeline
+from tfaip_like._runs.fetching import fetch_exports
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data import Pipeline
@@ -37,7 +38,7 @@ def load_predictor(
     """
     if not exports:
         raise UsageError("missing export: pass at least one export directory")
-    paths = [Path(path) for path in exports]
+    paths = [fetch_exports(path) for path in exports]
     experts = read_expert_exports(paths[0]) if len(paths) == 1 else None
     with allow_untrusted_code(trust_code):
         if experts is None:

@@ -44,6 +44,7 @@ class Trainer(Params):
         "on_nan": "terminate_on_nan detect_anomaly",
         "sanity_check": "num_sanity_val_steps fast_dev_run",
         "checkpoint_every": "save_freq every_n_epochs every_n_train_steps save_steps",
+        "mirror_to": "remote upload_to s3 gcs",
         "keep_checkpoints": "max_to_keep save_total_limit",
         "keep_best": "save_top_k save_best_only best_k_models",
         "keep_every_n": "keep_period",
@@ -129,6 +130,10 @@ class Trainer(Params):
     """Directory for checkpoints on another disk (/scratch/me): they are stored in a subdirectory with the path of
     output_dir, and output_dir/checkpoints is a link to it. By default in output_dir."""
 
+    mirror_to: Annotated[Path | None, _NEEDS_OUTPUT_DIR] = None
+    """URL (s3://bucket/runs) or directory to copy the run to after each checkpoint, in the background, as
+    URL/NAME of its directory; `resume-training URL/NAME` continues it on another machine."""
+
     keep_checkpoints: Annotated[int, _NEEDS_OUTPUT_DIR] = 3
     """Number of most recent checkpoints to keep."""
 
@@ -182,7 +187,7 @@ class Trainer(Params):
         )
         for name in ("output_dir", "checkpoint_dir"):
             is_local = not isinstance(getattr(self, name), RemotePath)
-            self.require(is_local, name, "must be on a file system; copy the run to a URL with --trainer.mirror_to")
+            self.require(is_local, name, "must be on a file system; --trainer.mirror_to copies the run to a URL")
         require_interval(self, "val_every_n", "0 (no validation), 5 (epochs)")
         self.require(self.print_eval_limit >= -1, "print_eval_limit", "must be at least -1 (-1 prints all, 0 none)")
         require_interval(self, "lav_every_n", "0 (no LAV), 5 (epochs)")

@@ -16,6 +16,7 @@ import numpy as np
 
 from tfaip_like._export.layout import MODEL, WEIGHTS
 from tfaip_like._keras_ext.paths import SEED_STATE, join_path, weight_paths
+from tfaip_like._runs.fetching import fetch_exports
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.checkpointing.checkpoints import NETWORK, STATE, VARIABLES, list_checkpoints, read_arrays
 from tfaip_like._training.checkpointing.state_schema import STATE_FORMAT
@@ -31,7 +32,6 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import check_links
 from tfaip_like._utils.json_files import Json, read_json, short_json
 from tfaip_like._utils.numpy_files import UNREADABLE, read_npz
-from tfaip_like._utils.remote_paths import local_path
 
 MAX_FRACTION_BITS = 126
 """Largest number of fraction bits whose unit is a normal float32."""
@@ -90,7 +90,7 @@ def find_weights_file(path: Path) -> Path:
     if not path.exists():
         check_links(path)
         raise UsageError(f"--warmstart.model {path}: no such file or directory")
-    file = _find_weights_file_in(local_path(path))
+    file = _find_weights_file_in(fetch_exports(path))
     if file is not None:
         return file
     raise UsageError(
