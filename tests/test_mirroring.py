@@ -38,6 +38,7 @@ from tfaip_like._runs.mirror import (
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.checkpointing import run_uploader
 from tfaip_like._training.checkpointing.run_uploader import RunUploader, take_snapshot
+from tfaip_like._training.resume_verification import _shorten
 from tfaip_like._user_code.trust import UntrustedCodeError, check_trusted
 from tfaip_like._utils.remote_paths import to_path
 from tfaip_like.callbacks import Callback, RunContext
@@ -398,3 +399,8 @@ def test_resume_training_fetches_from_a_url(quick_run: Run, tmp_path: Path) -> N
 def test_an_unwritable_url_is_an_error_before_the_training(tmp_path: Path, url: str) -> None:
     with pytest.raises(UsageError, match=f"mirror_to {url}/run: "):
         train(mirrored(tmp_path / "run", url))
+
+
+def test_a_verification_of_resuming_uploads_nothing(memory: Any, tmp_path: Path) -> None:
+    shortened = _shorten(mirrored(tmp_path / "run", "memory://runs"), tmp_path / "verification")
+    assert shortened.trainer.mirror_to is None

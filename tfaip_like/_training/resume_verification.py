@@ -175,6 +175,7 @@ def _shorten(scenario: Scenario, output_dir: Path) -> Scenario:
         epochs=NUM_EPOCHS,
         output_dir=output_dir,
         checkpoint_dir=None,
+        mirror_to=None,
         samples_per_epoch=min(samples, trainer.samples_per_epoch or samples),
         steps_per_execution=None
         if trainer.steps_per_execution is None
