@@ -145,6 +145,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "Grain": lambda: grain(shuffled=False),
     "Grain, shuffled": lambda: grain(shuffled=True),
     "PyTorch, own sampler": lambda: torch_loader(stateful=False),
+    "wrong batches": lambda: iter([(X[:8], Y[:8]), (np.zeros((8, 3), "float32"), Y[:8])]),
     "torchdata": lambda: torch_loader(stateful=True),
 }
 WITH_STATE = ("stateful", "Hugging Face", "Grain", "Grain, shuffled", "torchdata")
@@ -195,7 +196,7 @@ def resume_at(
     return expected, batches
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "random"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("random", "wrong batches")])
 @pytest.mark.parametrize("step", [0, 61, 100, 163])
 def test_an_iterable_continues_with_the_same_samples_at_any_step(kind: str, step: int) -> None:
     expected, batches = resume_at(step, kind)
@@ -224,6 +225,28 @@ def test_replay_does_not_use_the_state(caplog: pytest.LogCaptureFixture) -> None
     expected, batches = resume_at(195, "stateful", "replay")
     assert batches == expected
     assert "read 896 samples again" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["tf.data, shuffled", "Grain", "PyTorch, own sampler"])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("first", [1, 63, 127])
+def test_batches_of_a_source_are_regrouped_as_if_they_were_taken_apart(kind: str, shuffle: bool, first: int) -> None:
+    regrouped, apart = (open_loader(kind, shuffle=shuffle, shuffle_buffer=100 if shuffle else None) for _ in range(2))
+    apart.stream.has_only_batches = lambda: False  # type: ignore[union-attr,method-assign]
+    assert regrouped.stream.has_only_batches()  # type: ignore[union-attr]
+    for loader in (regrouped, apart):
+        read(loader, 0, first)
+    assert read(regrouped, first, STEPS) == read(apart, first, STEPS)
+    assert regrouped.stream_state(200).bookmark == apart.stream_state(200).bookmark  # type: ignore[union-attr]
+    for loader in (regrouped, apart):
+        loader.close()
+
+
+def test_a_batch_that_does_not_match_its_spec_names_the_sample() -> None:
+    loader = open_loader("wrong batches")
+    with pytest.raises(UsageError, match=r"training sample 8 of Given: input 'x' has shape \(3,\)"):
+        read(loader, 0, 3)
+    loader.close()
 
 
 @pytest.mark.parametrize("kind", RESHUFFLED)

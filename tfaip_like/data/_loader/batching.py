@@ -62,16 +62,23 @@ class Batch:
 
     def rows(self, begin: int, end: int) -> Batch:
         """Return the samples from `begin` up to `end` as a batch, without bad and dropped samples."""
+        return self._select(slice(begin, end), self.meta[begin:end], self.indices[begin:end])
 
-        def cut(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
-            return {name: array[begin:end] for name, array in arrays.items()}
+    def take(self, positions: npt.NDArray[np.int64]) -> Batch:
+        """Return the samples at some positions as a batch, without bad and dropped samples."""
+        numbers = positions.tolist()
+        meta = [self.meta[number] for number in numbers] if self.meta else ()
+        return self._select(positions, meta, [self.indices[number] for number in numbers])
 
+    def _select(
+        self, rows: slice | npt.NDArray[np.int64], meta: Sequence[Mapping[str, Any]], indices: Sequence[int]
+    ) -> Batch:
         return Batch(
-            inputs=cut(self.inputs),
-            targets=cut(self.targets),
-            weights=None if self.weights is None else self.weights[begin:end],
-            meta=self.meta[begin:end],
-            indices=self.indices[begin:end],
+            inputs={name: array[rows] for name, array in self.inputs.items()},
+            targets={name: array[rows] for name, array in self.targets.items()},
+            weights=None if self.weights is None else self.weights[rows],
+            meta=meta,
+            indices=indices,
         )
 
     def split_into_steps(self, size: int) -> Batch:
@@ -121,6 +128,17 @@ def allocate_stack(count: int, size: int, inputs: Specs, targets: Specs, allocat
         return {name: allocate((count, size, *spec.static_shape), spec.numpy_dtype) for name, spec in specs.items()}
 
     return Batch(make(inputs), make(targets))
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """Return the samples of batches of equal names and shapes as one batch, without loss weights and meta."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(
+        inputs={name: np.concatenate([batch.inputs[name] for batch in batches]) for name in batches[0].inputs},
+        targets={name: np.concatenate([batch.targets[name] for batch in batches]) for name in batches[0].targets},
+        indices=[index for batch in batches for index in batch.indices],
+    )
 
 
 def collate(

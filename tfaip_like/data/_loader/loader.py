@@ -28,7 +28,7 @@ from tfaip_like.data._loader.streams import Bookmark, BookmarkedBatch, StreamSta
 from tfaip_like.data._loader.windows import BlockSource
 from tfaip_like.data._sample import Mode
 from tfaip_like.data._settings import LoaderSettings
-from tfaip_like.data._workers.background import call_in_thread
+from tfaip_like.data._workers.background import call_in_thread, iterate_in_thread
 from tfaip_like.data._workers.process import WorkerFunction
 
 logger = logging.getLogger(__name__)
@@ -333,6 +333,8 @@ class DataLoader:
 
     def _iter_stream(self, begin: Bookmark, is_endless: bool, in_this_process: bool) -> Iterator[BookmarkedBatch]:
         assert self.stream is not None
+        if is_endless and not in_this_process and self._call_interruptible(self.stream.has_only_batches):
+            return iterate_in_thread(self.stream.regrouped_batches(begin), self._check)
         chain, work = self.stream.chain(begin, is_endless), self.stream.work()
         if in_this_process:
             return self.stream.batches(chain.results(work), begin)
@@ -348,8 +350,7 @@ class DataLoader:
 
     def _make_probe(self, num_samples: int) -> list[SampleRows]:
         assert self.batch_sampler is not None
-        draw = next(self.batch_sampler.iter_pass())
-        return [np.resize(draw, (num_samples, draw.shape[1]))]
+        return [np.resize(draw := next(self.batch_sampler.iter_pass()), (num_samples, draw.shape[1]))]
 
     def _call_interruptible(self, make: Callable[[], T]) -> T:
         """Return the result of `make`; interruptible if it calls user code."""

@@ -103,6 +103,17 @@ class SourcePasses:
         Raises:
             CodeError: if they are other ones than before the training was interrupted.
         """
+        for begin, item in self.read_batches(data_pass, first):
+            yield from itertools.islice(self._split(item), max(0, first - begin), None)
+
+    def read_batches(self, data_pass: int, first: int) -> Iterator[tuple[int, Any]]:
+        """Yield the items of a pass from that with sample `first` on, with the numbers of their first samples.
+
+        An item is a batch if the source has batches, else a sample.
+
+        Raises:
+            CodeError: if they are other ones than before the training was interrupted.
+        """
         start, items = self._begin(data_pass, first)
         is_resumed, self._is_resumed = self._is_resumed and first > 0, False
         begin, count = time.perf_counter(), start
@@ -114,8 +125,17 @@ class SourcePasses:
                     if is_resumed:
                         self._log_resumed(start, first, time.perf_counter() - begin)
                         is_resumed = False
-                    yield from itertools.islice(self._split(item), max(0, first - count), None)
+                    yield count, item
                 count += length
+
+    def has_batches(self) -> bool:
+        """Return whether the items of the source are batches; reads the first item if none has been read."""
+        source = self._samples.source
+        if not isinstance(source, ItemIterable):
+            return False
+        if source.is_batched is None:
+            next(self._items(0, 0), None)
+        return bool(source.is_batched)
 
     def _log_resumed(self, start: int, first: int, seconds: float) -> None:
         logger.info(
