@@ -21,6 +21,7 @@ from PIL import Image
 
 from tfaip_like import Mode, Params, Sample, UsageError
 from tfaip_like._export.bundled_files import check_bundled_files, copy_bundled_files
+from tfaip_like._training.initialization.saved_weights import read_weights
 from tfaip_like._utils import remote_paths
 from tfaip_like._utils.remote_paths import RemotePath, is_url, join_location, local_copy, normalize_location
 from tfaip_like.data import (
@@ -39,6 +40,7 @@ from tfaip_like.inference._input_files import read_samples
 from tfaip_like.list_files import ListFileData, ListSource
 from tfaip_like.params._base import FieldError
 from tfaip_like.params._files import read_param_file
+from tfaip_like.params._resources import check_resources
 from tfaip_like.settings import Trainer
 
 fsspec = pytest.importorskip("fsspec")
@@ -245,6 +247,20 @@ def test_a_missing_package_names_the_command_that_installs_it(monkeypatch: pytes
     monkeypatch.setattr(remote_paths.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"need fsspec; pip install 'tfaip_like\[remote\]'"):
         find_files(["memory://bucket/x"], "--train.lists")
+
+
+def test_a_resource_at_an_unknown_protocol_is_an_error_that_names_the_flag() -> None:
+    with pytest.raises(UsageError, match=r"^--codec nonsense://x: Protocol not known: nonsense"):
+        check_resources(Bundled(codec=to_path("nonsense://x")))
+
+
+def test_a_warm_start_reads_weights_at_a_url(store: Store) -> None:
+    stream = io.BytesIO()
+    np.savez(stream, **{"dense/kernel": np.ones(2)})
+    url = store("weights.npz", stream.getvalue())
+    assert read_weights(to_path(url)).arrays["dense/kernel"].tolist() == [1, 1]
+    with pytest.raises(UsageError, match="--warmstart.model memory://bucket/x.npz: no such file or directory"):
+        read_weights(to_path("memory://bucket/x.npz"))
 
 
 def test_outputs_at_a_url_are_rejected(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,18 @@ def test_an_unreachable_server_is_a_usage_error(s3: S3) -> None:
     assert done.returncode == 2
     assert "cannot be reached" in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 3
+
+
+def _read_red(url: str) -> int:
+    return int(read_image(url, "RGB")[0, 0, 0])
+
+
+def test_a_forked_process_reads_from_s3_after_its_parent(s3: S3) -> None:
+    """The connections and the thread of the parent do not exist in the child."""
+    first, second = f"s3://{BUCKET}/flowers/a/2.png", f"s3://{BUCKET}/flowers/b/3.png"
+    assert _read_red(first) == 60
+    with get_context("fork").Pool(2) as pool:
+        assert pool.map_async(_read_red, [first, second]).get(60) == [60, 90]
 
 
 def test_patterns_and_neighbours_are_found_on_s3(s3: S3) -> None:

@@ -50,14 +50,19 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://+(.*)", re.DOTALL)
 _QUERY_PROTOCOLS = ("http", "https")
 
 
+def _match_url(text: str) -> re.Match[str] | None:
+    # The first test takes a tenth of the time of the second, for lists with millions of lines.
+    return _URL.fullmatch(text) if "://" in text else None
+
+
 def has_protocol(text: str) -> bool:
     """Return whether a text begins with a protocol, `file://` included."""
-    return _URL.fullmatch(text) is not None
+    return _match_url(text) is not None
 
 
 def is_url(text: str) -> bool:
     """Return whether a text is a URL rather than a path of this machine; `file://` URLs are paths."""
-    match = _URL.fullmatch(text)
+    match = _match_url(text)
     return match is not None and match[1].lower() not in LOCAL_PROTOCOLS
 
 
@@ -67,7 +72,7 @@ def normalize_location(text: str) -> str:
     Raises:
         UsageError: for a URL with a query, or with an empty part.
     """
-    match = _URL.fullmatch(text)
+    match = _match_url(text)
     if match is None:
         return text
     protocol, rest = match[1].lower(), match[2]

@@ -67,7 +67,11 @@ def iter_resources(tree: ParamsBase) -> Iterator[tuple[ParamPath, Path]]:
 def check_resources(tree: ParamsBase) -> None:
     """Raise `UsageError` for the first resource file that does not exist."""
     for param_path, path in iter_resources(tree):
-        if not path.exists():
+        try:
+            exists = path.exists()
+        except UsageError as error:  # at a URL
+            raise UsageError(f"{path_to_flag(param_path)} {error}") from error
+        if not exists:
             raise UsageError(f"{path_to_flag(param_path)} {path}: no such file or directory")
 
 

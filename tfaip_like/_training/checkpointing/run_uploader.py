@@ -115,6 +115,7 @@ class RunUploader:
             checkpoint=max(checkpoints, key=checkpoint_order, default=""),
             files={name: self._hash(path) for name, path in paths.items()},
         )
+        self._hashes = {_content_key(path): manifest.files[name] for name, path in paths.items()}
         num_bytes = self.mirror.upload(manifest, paths.__getitem__)
         logger.info(
             "uploaded %s to %s (%s in %.1f s)",
@@ -125,11 +126,12 @@ class RunUploader:
         )
 
     def _hash(self, path: Path) -> MirroredFile:
-        status = path.stat()
-        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if key not in self._hashes:
-            self._hashes[key] = hash_file(path)
-        return self._hashes[key]
+        return self._hashes.get(_content_key(path)) or hash_file(path)
+
+
+def _content_key(path: Path) -> tuple[int, int, int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def take_snapshot(output_dir: OutputDir) -> Path:
