@@ -16,8 +16,8 @@ from typing import Any
 from tfaip_like._report.formatting import NO_VALUE, format_cell, format_duration, format_flag_value, format_number
 from tfaip_like._report.text_table import format_table
 from tfaip_like._runs.reader import Run
-from tfaip_like._runs.run_files import format_epoch
-from tfaip_like._utils.errors import UsageError
+from tfaip_like._runs.run_files import DataFingerprint, format_epoch
+from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.escaping import escape_csv_cell
 from tfaip_like._utils.json_files import format_json
 from tfaip_like.params._field_rules import ShownLast, UniquePerRun, field_rules
@@ -113,7 +113,19 @@ class Comparison:
             Column("val_loss", [row.get("val_loss") for row in last], format_number),
             Column("seconds", [_round_seconds(run.seconds) for run in self.runs], format_duration, title="time"),
         ]
-        return [Column(NAME, self.names), *outcome, *self.differing_params]
+        return [Column(NAME, self.names), *outcome, *self.differing_data, *self.differing_params]
+
+    @cached_property
+    def differing_data(self) -> list[Column]:
+        """Return the columns of the data that differ between runs, such as `train_data`."""
+        fingerprints = [run.info.get("data_fingerprints") or {} for run in self.runs]
+        columns = []
+        for kind in dict.fromkeys(kind for each in fingerprints for kind in each):
+            if kind in ("train", "val"):
+                values = [_describe_data(each[kind]) if kind in each else None for each in fingerprints]
+                if len({value for value in values if value is not None}) > 1:
+                    columns.append(Column(f"{kind}_data", values, title=f"{kind} data"))
+        return columns
 
     @property
     def _best_title(self) -> str:
@@ -181,6 +193,12 @@ class Comparison:
 
 
 _ABSENT = object()
+
+
+def _describe_data(data: DataFingerprint) -> str:
+    """Return the number of samples and the begin of the hash, such as `1200 samples 3f2a9c1b`."""
+    count = "a stream" if data["samples"] is None else pluralize(data["samples"], "sample")
+    return f"{count} {data['sha256'][:8]}".strip()
 
 
 def is_number(value: object) -> bool:

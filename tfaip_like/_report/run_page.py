@@ -226,8 +226,12 @@ def _parameters(run: Run) -> Iterator[Markup]:
 def _data_and_model(run: Run) -> Iterator[Markup]:
     sizes = run.info.get("data") or {}
     if sizes:
-        rows = [[kind_name(kind), "a stream" if size is None else f"{size:,}"] for kind, size in sizes.items()]
-        yield table(["number of samples", ""], rows, class_="numbers")
+        fingerprints = run.info.get("data_fingerprints") or {}
+        hashes = {kind: fingerprints[kind]["sha256"][:16] if kind in fingerprints else "" for kind in sizes}
+        rows = [
+            [kind_name(kind), "a stream" if size is None else f"{size:,}", hashes[kind]] for kind, size in sizes.items()
+        ]
+        yield table(["", "samples", "hash of some of them"], rows, class_="numbers")
     try:
         model = run.output_dir.model.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

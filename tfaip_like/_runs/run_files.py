@@ -61,6 +61,26 @@ class MonitorInfo(TypedDict):
     mode: Literal["min", "max"]
 
 
+class DataFingerprint(TypedDict):
+    """Fingerprint of a source."""
+
+    samples: Count | None
+    """Number of samples; None for a stream."""
+    hashed_samples: Count
+    bytes: Count
+    """Size of the hashed samples, and of the files that they name."""
+    sha256: str
+    """Hash of the number of samples, and of the values and files of some; empty for a stream."""
+
+
+class FileFingerprint(TypedDict):
+    """Fingerprint of a file that a parameter names."""
+
+    bytes: Count
+    sha256: str
+    """Hash of its size, and of its first and last megabyte."""
+
+
 class RangeTestInfo(TypedDict):
     """Range test that found the learning rate of a run: the smoothed loss at each rate."""
 
@@ -95,6 +115,9 @@ class RunInfo(TypedDict, total=False):
     """Checkpoint to resume a stopped run from."""
     resumed: list[ResumeInfo]
     data: dict[str, Count | None]
+    data_fingerprints: dict[str, DataFingerprint]
+    data_files: dict[str, FileFingerprint]
+    """Files that parameters of the data name, by flag."""
     weights: Count
     samples_per_epoch: Count
     best_by: MonitorInfo

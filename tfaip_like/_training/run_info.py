@@ -12,6 +12,7 @@ import keras
 
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._training.components import TrainingComponents
+from tfaip_like._training.data_fingerprints import fingerprint_data, warn_changed_data
 from tfaip_like._training.epoch_line import BEST_MARK
 from tfaip_like._training.provenance import RunMetadata
 from tfaip_like._training.reporter import best_effort
@@ -51,9 +52,14 @@ def log_training_summary(components: TrainingComponents) -> None:
 def record_training_info(components: TrainingComponents, metadata: RunMetadata) -> None:
     """Record dataset sizes, parameter count and monitored metric in `run.json`, and the network in `model.txt`."""
     validations, best = components.validations.all, components.selection.best
+    sources, files = fingerprint_data(components)
+    before = metadata.values
+    warn_changed_data((before.get("data_fingerprints", {}), before.get("data_files", {})), (sources, files))
     loaders = {"train": components.loader, **{each.prefix.removesuffix("_"): each.loader for each in validations}}
     metadata.update(
         data={kind: len(loader) or None for kind, loader in loaders.items()},  # None: a stream
+        data_fingerprints=sources,
+        data_files=files,
         weights=_count_trainable_weights(components),
         samples_per_epoch=components.loader.samples_per_epoch,
         best_by={"monitor": best.monitor, "mode": best.mode},

@@ -40,7 +40,7 @@ class PathValue:
         return self.param_path[-1] in getattr(self.owner, "resources", ())
 
 
-def iter_paths(tree: ParamsBase, param_path: ParamPath = ()) -> Iterator[PathValue]:
+def iter_paths(tree: ParamsBase) -> Iterator[PathValue]:
     """Yield every file path of a tree."""
 
     def collect(value: PathValue) -> Path:
