@@ -271,6 +271,15 @@ def test_samples_of_a_batch_keep_their_meta() -> None:
     assert [source[index].meta["name"] for index in (0, 5)] == ["n0", "n5"]
 
 
+@pytest.mark.parametrize("format_", [None, "numpy"])
+def test_rows_of_a_hugging_face_dataset_are_read_together(format_: str | None) -> None:
+    dataset = hugging_face(iterable=False).with_format(format_)
+    source = open_source(dataset, Points(), Mode.TRAIN)
+    inputs, targets = source.rows(np.array([3, 1]))  # type: ignore[union-attr]
+    assert np.array_equal(np.asarray(inputs["x"], "float32"), X[[3, 1]])
+    assert np.array_equal(np.asarray(targets["y"], "float32"), Y[[3, 1]])
+
+
 class Predicted(Points):
     """Points to predict, as mappings."""
 

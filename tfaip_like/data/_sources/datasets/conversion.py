@@ -7,6 +7,7 @@ from typing import Any
 
 from tfaip_like.data._sources.arrays import ArraySource
 from tfaip_like.data._sources.datasets.arrays import convert_arrays, convert_frame, is_array
+from tfaip_like.data._sources.datasets.hugging_face import HuggingFaceSequence
 from tfaip_like.data._sources.datasets.items import ItemIterable, ItemReader, ItemSequence, iterate_same
 
 
@@ -43,6 +44,8 @@ def _convert_by_library(source: Any, read: ItemReader, reopen: Callable[[], Any]
     libraries = {cls.__module__.partition(".")[0] for cls in type(source).__mro__}
     names = {cls.__name__ for cls in type(source).__mro__}
     if {"datasets", "grain"} & libraries:  # Hugging Face's are those of PyTorch too, if it is installed
+        if "datasets" in libraries and "Dataset" in names and "IterableDataset" not in names:
+            return HuggingFaceSequence(source, read)
         has_index = hasattr(source, "__len__") and "IterableDataset" not in names
         return (
             ItemSequence(source, read) if has_index else ItemIterable(iterate_same(source), read, type(source).__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from tfaip_like.data._sources.datasets.items import (
@@ -37,7 +37,7 @@ class _Passes:
 
     def __call__(self, data_pass: int, seed: int) -> Iterable[Any]:
         if self._reopen is None:
-            return NumpyItems(self._dataset)
+            return cast("Iterable[Any]", self._dataset)
         import tensorflow as tf
 
         if self._num_begun is None or self._num_begun > data_pass:
@@ -46,17 +46,7 @@ class _Passes:
         for _ in range(data_pass - self._num_begun):
             iter(self._dataset)
         self._num_begun = data_pass + 1
-        return NumpyItems(self._dataset)
-
-
-class NumpyItems:
-    """Elements of a `tf.data.Dataset` as arrays."""
-
-    def __init__(self, dataset: Any):
-        self._dataset = dataset
-
-    def __iter__(self) -> Iterator[Any]:
-        return cast("Iterator[Any]", self._dataset.as_numpy_iterator())
+        return cast("Iterable[Any]", self._dataset)
 
 
 def _is_reshuffled(dataset: Any) -> bool:
