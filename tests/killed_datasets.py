@@ -1,4 +1,4 @@
-"""Training on a dataset of another library in a process of its own, which may kill itself.
+"""Training on a dataset of another library in a separate process, which may kill itself.
 
 python tests/killed_datasets.py KIND OUTPUT_DIR FILES [STEP]
 """
