@@ -28,11 +28,11 @@ LIBRARIES = {
 }
 
 
-def run(kind: str, folder: Path, step: int = 0) -> subprocess.CompletedProcess[str]:
+def run(kind: str, folder: Path, step: int = 0, backend: str = "tensorflow") -> subprocess.CompletedProcess[str]:
     files = folder.parent / "files"
     files.mkdir(exist_ok=True)
     words = [sys.executable, REPOSITORY / "tests" / "killed_datasets.py", kind, folder, files, str(step)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
     return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -51,4 +51,13 @@ def test_a_training_on_a_dataset_that_was_killed_within_an_epoch_ends_with_the_s
     resumed = run(kind, tmp_path / "killed")
     assert resumed.returncode == 0, resumed.stderr
     assert len(json.loads((tmp_path / "killed" / "run.json").read_text())["resumed"]) == 1
+    assert differences(tmp_path / "whole", tmp_path / "killed") == []
+
+
+@pytest.mark.slow
+def test_a_loader_of_pytorch_trains_on_its_backend_and_ends_with_the_same_bits_after_a_kill(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    for name, step in (("whole", 0), ("killed", 13), ("killed", 0)):
+        done = run("PyTorch, loader", tmp_path / name, step, backend="torch")
+        assert done.returncode == (-signal.SIGKILL if step else 0), done.stderr
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
