@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tfaip_like import ArraySource, Mode, Tensors, TrainingError, context, keras
 from tfaip_like._keras_ext.snapshots import Buffers
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import Run
+from tfaip_like._runs.run_files import read_history, read_metrics
 from tfaip_like._training.checkpointing.background_writer import BackgroundWriter
 from tfaip_like._training.exports import ExportWriter
 from tfaip_like._training.steps.training_model import TrainingModel
@@ -116,9 +117,11 @@ def test_a_later_export_that_differs_does_not_become_the_best(tmp_path: Path) ->
     batch = Batch({"x": np.ones((3, 2), "float32")}, {})
     exports = ExportWriter(run, Networks(network, network), scenario, batch, writer)
     exports.verify_current()
+    exports.capture_best()
     exports.save_best({"epoch": 1.0})
     writer.wait()
     Changes.factor = 2.0
+    exports.capture_best()
     exports.save_best({"epoch": 2.0})
     with pytest.raises(TrainingError, match="outputs differ from the trained network"):
         writer.wait()
@@ -211,3 +214,33 @@ def test_copies_of_the_state_use_the_same_memory_again() -> None:
         buffers.release(first.values())
         first = capture(model, buffers)
         assert {id(array) for array in first.values()} == memory
+
+
+class Logs(Callback):
+    """Logs a value at the end of each epoch."""
+
+    def on_epoch_end(self, run: RunContext, metrics: Mapping[str, float]) -> None:
+        run.log("logged", 7.0)
+
+
+def test_the_metrics_of_an_export_contain_what_callbacks_log(tmp_path: Path) -> None:
+    train(small(tmp_path / "run", trainer={"epochs": 2}, callbacks=[Logs()]))
+    last = read_history(tmp_path / "run" / "history.csv")[-1]
+    for export in ("best", "export"):
+        metrics = read_metrics(tmp_path / "run" / export)
+        assert metrics["logged"] == last["logged"]
+        assert last.keys() <= metrics.keys()
+
+
+class Fails(Callback):
+    """Raises an exception after the weights of the best epoch were captured."""
+
+    def on_epoch_end(self, run: RunContext, metrics: Mapping[str, float]) -> None:
+        raise ValueError("wrong")
+
+
+@pytest.mark.parametrize("lav_every_n", [0, 1])
+def test_a_callback_that_fails_leaves_no_files_of_the_best_epoch(lav_every_n: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wrong"):
+        train(small(tmp_path / "run", trainer={"lav_every_n": lav_every_n}, callbacks=[Fails()]))
+    assert not [path for path in (tmp_path / "run").iterdir() if "best" in path.name]

@@ -53,8 +53,10 @@ def train_and_manipulate(tmp_path: Path, manipulate: Callable[[Path], None], **t
     def wait() -> None:
         while not (tmp_path / "reached").exists():
             time.sleep(0.01)
-        manipulate(tmp_path / "run")
-        (tmp_path / "done").touch()
+        try:
+            manipulate(tmp_path / "run")
+        finally:
+            (tmp_path / "done").touch()
 
     threading.Thread(target=wait, daemon=True).start()
     train(
@@ -81,8 +83,13 @@ def empty(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def remove(folder: Path) -> None:
+    while folder.exists():  # the training may write to it at the same time
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def replace_by_an_empty_folder(folder: Path) -> None:
-    shutil.rmtree(folder)
+    remove(folder)
     folder.mkdir()
 
 
@@ -102,7 +109,7 @@ MOVED = "was moved to .*/moved; run `resume-training .*/moved` to continue"
 @pytest.mark.parametrize(
     ("manipulate", "printed"),
     [
-        (shutil.rmtree, "(was deleted or moved|was emptied)"),  # whichever is noticed first
+        (remove, "(was deleted or moved|was emptied)"),  # whichever is noticed first
         (lambda folder: folder.rename(folder.parent / "moved"), MOVED),
         slow(replace_by_an_empty_folder, "was replaced by another one"),
         (replace_by_another_run, MOVED),
@@ -128,7 +135,7 @@ def test_a_training_whose_output_folder_is_lost_stops_and_writes_nothing(
 @pytest.mark.slow
 def test_a_lost_folder_is_the_reason_before_all_other_errors(tmp_path: Path) -> None:
     def manipulate(folder: Path) -> None:
-        shutil.rmtree(folder)
+        remove(folder)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(OutputDirLostError):

@@ -126,7 +126,7 @@ class _ComponentBuilder:
 
     def close(self) -> None:
         if self.exports is not None:
-            self.exports.discard_current()
+            self.exports.close()
         if self.recorder is not None:
             self.recorder.close()
         if self.feed is not None:

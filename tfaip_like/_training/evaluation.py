@@ -62,14 +62,17 @@ class Evaluation:
         with components.progress.measure_evaluation(state.epoch + 1), preserve_metrics(components.model):
             with exported_weights(components.networks.training, components.optimizer):
                 row, summaries, update = self._evaluate(state)
-                if update.is_improved and components.output_dir is not None:
-                    self._write(lambda: components.exports.save_best(row))
+                is_saved = update.is_improved and components.output_dir is not None
+                if is_saved:
+                    self._write(components.exports.capture_best)
                 components.exports.discard_current()
             if state.is_epoch_complete:
                 before = dict(self.context.logged)
                 components.callbacks.call("on_epoch_end", self.context, {**row, **before})
                 components.selection.check_logged_in_time(self.context.logged.keys() - before.keys())
             row |= self.context.logged
+            if is_saved:
+                self._write(lambda: components.exports.save_best(row))
             if self._must_stop(state) and update.stop_reason is None:
                 update = dataclasses.replace(update, stop_reason=self.context.stop_reason)
             logged = components.recorder.to_logged_epoch(row, update.is_best, summaries)
@@ -173,6 +176,7 @@ def export_best(components: TrainingComponents, epoch: float) -> None:
     row = next(row for row in components.recorder.history.rows if row["epoch"] == epoch)
     position = TrainingPosition.of_step(int(row["step"]), components.loader.steps_per_epoch)
     with use_position(lambda: position):
+        _export(components, components.exports.capture_best)
         _export(components, lambda: components.exports.save_best(row))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import keras
@@ -54,6 +55,15 @@ def exported_weights(network: keras.Model, optimizer: keras.optimizers.Optimizer
         yield
 
 
+@dataclass(frozen=True)
+class _CapturedBest:
+    """Best weights or their export, until its metrics are known."""
+
+    write: Callable[[Mapping[str, float]], None]
+    """Replaces best/; can be repeated if it fails."""
+    discard: Callable[[], None]
+
+
 class ExportWriter:
     """Writer of exports, at most one per epoch; an export whose outputs differ from the network is discarded.
 
@@ -85,6 +95,7 @@ class ExportWriter:
         self.writer = writer
         self.exporters = exporters
         self._staging_dir: Path | None = None
+        self._captured_best: _CapturedBest | None = None
         self._current_export: ExportedModel | None = None
         self._difference: float | None = None
         """Output difference between the current export and the network."""
@@ -140,32 +151,50 @@ class ExportWriter:
         finally:
             self.discard_current()
 
-    def save_best(self, metrics: Mapping[str, float]) -> None:
-        """Replace best/ with the export of the current weights; in the background if nothing must be traced for it.
+    def capture_best(self) -> None:
+        """Keep the current weights, or their export, for `save_best`, which writes the metrics with it.
 
         Raises:
-            TrainingError: if it differs from the network; best/ is unchanged then.
+            TrainingError: if the export differs from the network.
         """
-        assert self.output_dir is not None
         self.writer.wait()
         if self._staging_dir is None and self._files.are_traced and self._can_compare_later:
-            self.writer.submit(self._make_deferred_write(dict(metrics)))
+            self._captured_best = self._make_deferred_write()
             return
         staging_dir = self._write_current()
         # Formats that another process must write follow after training: it takes seconds to start.
         if has_saved_models(staging_dir):
             self.current_export()
-        add_metrics(staging_dir, metrics)
-        replace_directory(self.output_dir.best, staging_dir)
-        self._best_difference = self._difference
+        self._captured_best = self._make_replacement(staging_dir, self._difference)
         self._staging_dir = self._current_export = self._difference = None
+
+    def save_best(self, metrics: Mapping[str, float]) -> None:
+        """Replace best/ with what was captured; in the background if nothing must be traced for it.
+
+        Args:
+            metrics: metrics of the epoch.
+        """
+        assert self._captured_best is not None
+        self._captured_best.write(dict(metrics))
+        self._captured_best = None
+
+    def _make_replacement(self, staging_dir: Path, difference: float | None) -> _CapturedBest:
+        """Return an export that replaces best/."""
+
+        def write(metrics: Mapping[str, float]) -> None:
+            assert self.output_dir is not None
+            add_metrics(staging_dir, metrics)
+            replace_directory(self.output_dir.best, staging_dir)
+            self._best_difference = difference
+
+        return _CapturedBest(write, lambda: remove_locked_dir(staging_dir))
 
     @property
     def _can_compare_later(self) -> bool:
         return keras.backend.backend() == "torch" or bool(self._predictable)
 
-    def _make_deferred_write(self, metrics: Mapping[str, float]) -> Callable[[], None]:
-        """Return a function that writes best/ with the weights of now, also if it is called later."""
+    def _make_deferred_write(self) -> _CapturedBest:
+        """Return the weights of now, from which a thread writes best/ later."""
         assert self.output_dir is not None
         best, finite_inputs, position = self.output_dir.best, self._finite_inputs, current_position()
         expected = (
@@ -175,7 +204,7 @@ class ExportWriter:
         )
         snapshot = Snapshot(self._files.variables, self.writer.buffers)
 
-        def write() -> None:
+        def write(metrics: Mapping[str, float]) -> None:
             difference = None
             with atomic_directory(best) as staging_dir:
                 with snapshot.use():
@@ -186,10 +215,17 @@ class ExportWriter:
             snapshot.release()
             self._best_difference = difference
 
-        return write
+        return _CapturedBest(lambda metrics: self.writer.submit(partial(write, metrics)), snapshot.release)
+
+    def close(self) -> None:
+        """Remove the current export, and what was captured but not saved."""
+        self.discard_current()
+        if self._captured_best is not None:
+            self._captured_best.discard()
+            self._captured_best = None
 
     def discard_current(self) -> None:
-        """Remove the current export, unless it became best/; call this when the weights change."""
+        """Remove the current export, unless it was captured for best/; call this when the weights change."""
         if self._staging_dir is not None:
             remove_locked_dir(self._staging_dir)
         self._staging_dir = self._current_export = self._difference = None
