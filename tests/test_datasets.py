@@ -168,6 +168,21 @@ def test_every_kind_of_dataset_has_the_same_samples_in_each_pass(kind: str, tmp_
         assert np.allclose(y, Y)
 
 
+def test_an_epoch_of_a_tf_data_dataset_of_known_length_is_one_pass() -> None:
+    data = Points()
+    loader = open_training(
+        data, tf_data(batched=True, as_tuple=True), TrainLoaderSettings(batch_size=8, num_processes=0), None, seed=1
+    )
+    assert (loader.samples_per_epoch, len(loader)) == (64, 64)
+    loader.close()
+
+
+def test_a_tf_data_dataset_without_an_end_needs_samples_per_epoch() -> None:
+    endless = tf_data(batched=True, as_tuple=True).repeat()
+    with pytest.raises(UsageError, match="samples_per_epoch is required: the source of Points has no __len__"):
+        open_training(Points(), endless, TrainLoaderSettings(batch_size=8, num_processes=0), None, seed=1)
+
+
 BY_DEFAULT = [("HDF5", 0), ("generator", 0), ("tf.data of batches", 2)]
 WITH_WORKERS = ("HDF5", "PyTorch, dataset", "Hugging Face", "list of tuples", "tf.data of batches")
 CASES = [*((kind, 0) for kind in KINDS), *((kind, 2) for kind in WITH_WORKERS)]

@@ -99,6 +99,12 @@ def shuffled_tf_data(seed: int | None) -> Any:
     return tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(300, seed=seed).batch(7)
 
 
+def keras_windows() -> Any:
+    keras = pytest.importorskip("keras")
+    dataset = keras.utils.timeseries_dataset_from_array(X, Y, 1, batch_size=7, shuffle=True)
+    return dataset.map(lambda x, y: (x[:, 0], y))
+
+
 def hugging_face(shuffled: bool) -> Any:
     datasets = pytest.importorskip("datasets")
     dataset = datasets.Dataset.from_dict({"x": X.tolist(), "y": Y.tolist()}).to_iterable_dataset(num_shards=4)
@@ -140,6 +146,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "random": random_items,
     "tf.data, shuffled": lambda: shuffled_tf_data(seed=None),
     "tf.data, shuffled with a seed": lambda: shuffled_tf_data(seed=5),
+    "keras.utils, shuffled": lambda: keras_windows(),
     "Hugging Face": lambda: hugging_face(shuffled=False),
     "Hugging Face, shuffled": lambda: hugging_face(shuffled=True),
     "Grain": lambda: grain(shuffled=False),
@@ -152,6 +159,7 @@ WITH_STATE = ("stateful", "Hugging Face", "Grain", "Grain, shuffled", "torchdata
 RESHUFFLED = (
     "tf.data, shuffled",
     "tf.data, shuffled with a seed",
+    "keras.utils, shuffled",
     "Hugging Face, shuffled",
     "PyTorch, own sampler",
 )

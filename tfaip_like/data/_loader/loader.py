@@ -113,7 +113,7 @@ class DataLoader:
         self.steps_per_epoch = self._steps_per_epoch(samples_per_epoch) if mode is Mode.TRAIN else 0
 
     def _steps_per_epoch(self, samples_per_epoch: int | None) -> int:
-        if samples_per_epoch is None and self.order is None:
+        if samples_per_epoch is None and self.order is None and self.pass_counts is None:
             name = type(self.samples.data).__name__
             raise UsageError(f"--trainer.samples_per_epoch is required: the source of {name} has no __len__")
         if self.batch_sampler is not None:

@@ -27,6 +27,7 @@ from tfaip_like.data._loader.streams import Stream
 from tfaip_like.data._loader.windows import BlockSource, WindowSampler, blocks_per_window
 from tfaip_like.data._resampling import class_weights_from_counts
 from tfaip_like.data._settings import DEFAULT_NUM_BUCKETS, LoaderSettings
+from tfaip_like.data._sources.datasets.items import is_known_to_end
 from tfaip_like.data._workers.background import call_in_thread
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Preparation:
         if samples.is_stream and settings.cache != "none":
             settings = self._cache_stream()
         if self.samples.is_stream or not has_index:
-            self._open_stream(settings, has_index, counts and has_index)
+            self._open_stream(settings, has_index, counts and (has_index or is_known_to_end(samples.source)))
         else:
             self._select(settings)
             if settings.shuffle_buffer is not None and not isinstance(self.samples.source, BlockSource):

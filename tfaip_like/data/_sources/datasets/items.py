@@ -144,14 +144,16 @@ class ItemIterable:
         begin: returns the iterable for a pass, from its number and the seed of the run.
         read: converts an item.
         name: name of the dataset, for messages.
+        is_finite: a pass is known to end, so that its samples can be counted.
 
     Attributes:
         is_batched: whether its items are batches; None until the first one is read.
     """
 
-    def __init__(self, begin: BeginPass, read: ItemReader, name: str):
+    def __init__(self, begin: BeginPass, read: ItemReader, name: str, is_finite: bool = False):
         self.begin = begin
         self.name = name
+        self.is_finite = is_finite
         self.is_batched: bool | None = None
         self._read = read
 
@@ -176,6 +178,11 @@ class ItemIterable:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "begin": None}  # only the main process reads it
+
+
+def is_known_to_end(source: object) -> bool:
+    """Return whether a pass over an iterable-only source is known to end."""
+    return isinstance(source, ItemIterable) and source.is_finite
 
 
 def iterate_same(dataset: Any) -> BeginPass:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
+
+import numpy as np
 
 from tfaip_like.data._sources.datasets.items import (
     ItemIterable,
@@ -15,7 +18,8 @@ from tfaip_like.data._sources.datasets.items import (
 
 def convert_tf_data(dataset: Any, read: ItemReader, reopen: Callable[[], Any] | None) -> Any:
     """Return a `tf.data.Dataset`, of samples or of batches, as a source."""
-    return ItemIterable(_Passes(dataset, reopen), read, type(dataset).__name__)
+    is_finite = int(dataset.cardinality()) >= 0  # negative: infinite or unknown
+    return ItemIterable(_Passes(dataset, reopen), read, type(dataset).__name__, is_finite)
 
 
 class _Passes:
@@ -42,11 +46,23 @@ class _Passes:
 
         if self._num_begun is None or self._num_begun > data_pass:
             tf.random.set_seed(seed)  # for a shuffle without a seed
-            self._dataset, self._num_begun = self._reopen(), 0
+            with _numpy_seed(seed):
+                self._dataset, self._num_begun = self._reopen(), 0
         for _ in range(data_pass - self._num_begun):
             iter(self._dataset)
         self._num_begun = data_pass + 1
         return cast("Iterable[Any]", self._dataset)
+
+
+@contextmanager
+def _numpy_seed(seed: int) -> Iterator[None]:
+    """Seed the global generator of NumPy for a while: datasets of `keras.utils` draw their seed from it."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def _is_reshuffled(dataset: Any) -> bool:
