@@ -189,9 +189,9 @@ def resume_at(
     step: int, kind: str, resume: str = "auto", **settings: Any
 ) -> tuple[list[list[float]], list[list[float]]]:
     """Return the batches after a step of an uninterrupted training, and of one that is resumed there."""
-    whole = open_loader(kind, **settings)
+    whole = open_loader(kind, resume, **settings)
     expected = read(whole, 0, STEPS)[step:]
-    before = open_loader(kind, **settings)
+    before = open_loader(kind, resume, **settings)
     read(before, 0, step + 3)  # read ahead
     state = state_at(before, step)
     whole.close()

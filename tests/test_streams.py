@@ -83,7 +83,7 @@ def test_each_pass_has_every_sample_once_and_batches_are_full(
     expected = pieces(count)
     total = expected.total()
     batches = open_loader(data, max(total, batch_size), seed, batch_size=batch_size, shuffle_buffer=buffer)
-    made = list(batches.iter_training(0, -(-3 * total // batch_size)))
+    made = list(batches.iter_batches(0, -(-3 * total // batch_size)))
     assert {len(batch) for batch in made} == {batch_size}
     names = names_of(made)
     for data_pass in range(3):
@@ -110,7 +110,7 @@ def test_a_stream_can_be_opened_at_any_position(
     changes = {"batch_size": batch_size, "shuffle_buffer": buffer, **({"buckets": 3} if ragged else {})}
 
     def numbered(batches: DataLoader, first: int) -> list[bytes]:
-        return [batch.inputs["x"].tobytes() + repr(batch.meta).encode() for batch in batches.iter_training(first, 45)]
+        return [batch.inputs["x"].tobytes() + repr(batch.meta).encode() for batch in batches.iter_batches(first, 45)]
 
     straight = open_loader(data, 100, **changes)
     all_of_them = numbered(straight, 0)
@@ -134,11 +134,11 @@ def test_a_bookmark_avoids_processing_earlier_samples() -> None:
 
     data = Counted(count=400, processors=[Watched(), Cut(group=10)])
     straight = open_loader(data, 100, shuffle_buffer=20)
-    list(straight.iter_training(0, 300))
+    list(straight.iter_batches(0, 300))
     again = open_loader(data, 100, shuffle_buffer=20)
     again.seek(290, straight.stream_state(290), is_same=True)
     made.clear()
-    next(again.iter_training(290, 300))
+    next(again.iter_batches(290, 300))
     assert len(made) < 60
 
 
@@ -150,10 +150,10 @@ def test_batches_behind_a_stream_processor_are_mixed() -> None:
 
     for iterable in (False, True):
         batches = open_loader(Counted(count=40, iterable=iterable, processors=[Many()]), 640, batch_size=16)
-        classes = [len({meta["number"] for meta in batch.meta}) for batch in batches.iter_training(0, 40)]
+        classes = [len({meta["number"] for meta in batch.meta}) for batch in batches.iter_batches(0, 40)]
         assert min(classes) >= 8
     unshuffled = open_loader(Counted(count=40, processors=[Many()]), batch_size=16, shuffle=False)
-    assert [len({meta["number"] for meta in batch.meta}) for batch in unshuffled.iter_training(0, 40)] == [1] * 40
+    assert [len({meta["number"] for meta in batch.meta}) for batch in unshuffled.iter_batches(0, 40)] == [1] * 40
 
 
 @pytest.mark.parametrize(("first", "second"), [(500, 64), (64, 500), (7, 7), (1, 30), (30, 1)])
@@ -189,7 +189,7 @@ def test_chained_stream_processors_give_the_same_with_data_workers(iterable: boo
     def made(num_processes: int, first: int = 0) -> list[bytes]:
         batches = open_loader(data, 100, num_processes=num_processes, shuffle_buffer=30, prefetch=4)
         try:
-            return [b.inputs["x"].tobytes() + repr(b.meta).encode() for b in batches.iter_training(first, 40)]
+            return [b.inputs["x"].tobytes() + repr(b.meta).encode() for b in batches.iter_batches(first, 40)]
         finally:
             batches.close()
 
@@ -212,7 +212,7 @@ def test_an_epoch_is_one_pass_and_counted_with_data_workers_alike() -> None:
 def test_an_epoch_of_length_buckets_has_all_batches_of_a_pass() -> None:
     data = Counted(count=60, ragged=True, processors=[Cut()])
     batches = open_loader(data, buckets=3, max_batch_length=24, shuffle_buffer=50)
-    made = list(batches.iter_training(0, batches.steps_per_epoch))
+    made = list(batches.iter_batches(0, batches.steps_per_epoch))
     assert Counter(names_of(made)) == pieces(60)
     assert all(len(batch) * batch.inputs["x"].shape[1] <= 24 for batch in made)
     half = open_loader(data, len(batches) // 2, buckets=3, max_batch_length=24, shuffle_buffer=50)
@@ -222,7 +222,7 @@ def test_an_epoch_of_length_buckets_has_all_batches_of_a_pass() -> None:
 def test_length_buckets_pad_less_than_batches_of_all_lengths() -> None:
     def padded(**changes: Any) -> int:
         batches = open_loader(Counted(count=210, ragged=True, processors=[Cut()]), 400, **changes)
-        return sum(batch.inputs["x"].size for batch in batches.iter_training(0, 50))
+        return sum(batch.inputs["x"].size for batch in batches.iter_batches(0, 50))
 
     assert padded(buckets=7) < 0.8 * padded()
 
@@ -236,7 +236,7 @@ def test_class_weights_count_what_the_stream_makes() -> None:
                     yield dataclasses.replace(sample, targets={"y": label})
 
     batches = open_loader(Counted(count=40, processors=[Copies()]), balance="loss")
-    for batch in batches.iter_training(0, 10):
+    for batch in batches.iter_batches(0, 10):
         assert batch.weights is not None
         np.testing.assert_allclose(batch.weights, np.where(batch.targets["y"], 80 / (2 * 60), 80 / (2 * 20)))
 
@@ -282,7 +282,7 @@ def test_a_bad_sample_is_reported_when_reading_single_samples() -> None:
                 yield sample
 
     with pytest.raises(ValueError, match="this one") as raised:
-        list(open_loader(Counted(processors=[Breaks()]), 40, shuffle=False).iter_training(0, 5))
+        list(open_loader(Counted(processors=[Breaks()]), 40, shuffle=False).iter_batches(0, 5))
     note = "This was training sample 13 of Counted, in the group that begins with training sample 0 of Counted."
     assert raised.value.__notes__ == [note]
 
@@ -296,25 +296,25 @@ def test_an_upstream_error_is_named_once() -> None:
 
 def test_samples_keep_the_index_of_what_they_were_made_of() -> None:
     batches = open_loader(Counted(count=30, processors=[Cut()]), 40)
-    for batch in batches.iter_training(0, 5):
+    for batch in batches.iter_batches(0, 5):
         assert list(batch.indices) == [meta["number"] for meta in batch.meta]
 
 
 def test_meta_travels_through_stream_processors() -> None:
     batches = open_loader(Counted(count=10, processors=[Cut()]), 8)
-    for batch in batches.iter_training(0, 2):
+    for batch in batches.iter_batches(0, 2):
         assert [meta["number"] for meta in batch.meta] == batch.targets["y"].tolist()
 
 
 def test_other_data_begin_with_the_next_pass() -> None:
     data = Counted(count=30, processors=[Cut(), Join(group=10)])
     straight = open_loader(data, 60, shuffle_buffer=20)
-    list(straight.iter_training(0, 20))
+    list(straight.iter_batches(0, 20))
     kept = straight.stream_state(20)
     changed = open_loader(data, 60, shuffle_buffer=25)
     changed.seek(20, kept, is_same=False)
     total = pieces(30).total()
-    made = names_of(changed.iter_training(20, 20 + total // 8 + 1))[:total]
+    made = names_of(changed.iter_batches(20, 20 + total // 8 + 1))[:total]
     assert Counter(made) == pieces(30)
 
 
@@ -353,10 +353,10 @@ def test_only_what_precedes_a_random_stream_processor_is_cached() -> None:
     batches = open_loader(data, cache="memory", shuffle_buffer=20)
     assert batches.stream is not None
     made.clear()
-    cached = [batch.inputs["x"].tobytes() for batch in batches.iter_training(0, 20)]
+    cached = [batch.inputs["x"].tobytes() for batch in batches.iter_batches(0, 20)]
     assert not made
     straight = open_loader(data, shuffle_buffer=20)
-    assert [batch.inputs["x"].tobytes() for batch in straight.iter_training(0, 20)] == cached
+    assert [batch.inputs["x"].tobytes() for batch in straight.iter_batches(0, 20)] == cached
 
 
 def test_a_stream_processor_that_is_sometimes_random_cannot_be_cached() -> None:
@@ -397,7 +397,7 @@ def test_filters_see_samples_as_the_source_gives_them() -> None:
 def test_cached_streams_are_cut_by_length_and_balanced() -> None:
     data = Counted(count=60, ragged=True, processors=[Cut()])
     batches = open_loader(data, cache="memory", buckets=3, max_batch_length=24)
-    made = list(batches.iter_training(0, batches.steps_per_epoch))
+    made = list(batches.iter_batches(0, batches.steps_per_epoch))
     assert Counter(names_of(made)) == pieces(60)
     assert all(len(batch) * batch.inputs["x"].shape[1] <= 24 for batch in made)
     balanced = open_loader(Counted(count=4, processors=[Cut()]), cache="memory", balance="loss", batch_size=7)
@@ -425,7 +425,7 @@ def test_blocks_of_large_samples_are_smaller(monkeypatch: pytest.MonkeyPatch) ->
     def reach(**changes: Any) -> int:
         """Return how far from its place in the source a sample comes."""
         batches = open_loader(data, 96, **changes)
-        names = names_of(batches.iter_training(0, 12))
+        names = names_of(batches.iter_batches(0, 12))
         return max(abs(place - number) for place, (number, _) in enumerate(names))
 
     assert reach() < 20

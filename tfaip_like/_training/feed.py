@@ -17,6 +17,7 @@ from tfaip_like._utils.interruption import InterruptFlag
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader, LoaderClosedError
+from tfaip_like.data._loader.step_groups import group_steps
 from tfaip_like.data._workers.background import Prefetcher
 
 MIN_STEPS_PER_STACK = 2
@@ -36,7 +37,7 @@ class TrainingFeed:
         loader: training loader.
         epochs: number of epochs, which limits prefetching.
         steps_per_execution: maximum number of steps per execution.
-        boundaries: see `DataLoader.group_steps`.
+        boundaries: see `group_steps`.
         bad_samples: record of dropped and failed samples.
         interrupt: notified of the phase "data"; checked while waiting for a batch.
         pads_lengths: pad batches of variable lengths, see `LengthPadding`.
@@ -88,7 +89,7 @@ class TrainingFeed:
             self._close_data()
             self._first_step = first
             self._executions = deque(
-                self._loader.group_steps(first, self._epoch_end, self._steps_per_execution, self._boundaries)
+                group_steps(first, self._epoch_end, self._steps_per_epoch, self._steps_per_execution, self._boundaries)
             )
             depth = NUM_STACKS if self._uses_ring else BATCHES_AHEAD
             self._prefetcher = Prefetcher(self._iter_elements(), depth, self._interrupt.check)

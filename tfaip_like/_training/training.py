@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.output_dir_lock import OutputDirLock, OutputDirLostError, lock_output_dir
 from tfaip_like._runs.reader import Run
 from tfaip_like._runs.run_files import RUN_SUMMARY_FORMAT, RunSummary, format_row_place
-from tfaip_like._training.batch_size_search import find_batch_size
+from tfaip_like._training.automatic_params import with_batch_size, with_learning_rate, with_random_seed
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._training.checkpointing.run_uploader import RunUploader, upload_run
 from tfaip_like._training.component_builder import build_components
@@ -26,7 +25,6 @@ from tfaip_like._training.device_usage import DeviceUsage
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.evaluation import export_last
 from tfaip_like._training.initialization.saved_weights import find_weights_file
-from tfaip_like._training.learning_rate_search import RangeTest, find_learning_rate
 from tfaip_like._training.loggers.training_loggers import TrainingLoggers, check_logger_packages
 from tfaip_like._training.loop import TrainingLoop
 from tfaip_like._training.out_of_memory import explain_out_of_memory
@@ -42,7 +40,7 @@ from tfaip_like._utils.code_origin import imported_user_files
 from tfaip_like._utils.console import log_to_file
 from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError, format_bytes, pluralize
 from tfaip_like._utils.files import retry_while_disk_full
-from tfaip_like._utils.interruption import InterruptFlag, PhaseHook, graceful_shutdown_signals
+from tfaip_like._utils.interruption import PhaseHook, graceful_shutdown_signals
 from tfaip_like._utils.operating_system import require_posix
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.data._sample import Mode
@@ -78,7 +76,7 @@ def run_training(
     """
     require_posix("training")
     _check_batch_size_divisible(scenario, devices)
-    scenario = _with_random_seed(scenario)
+    scenario = with_random_seed(scenario)
     check_resources(scenario)
     check_exporters(scenario.exporters)
     check_logger_packages(scenario.loggers)
@@ -112,8 +110,8 @@ def run_training(
             scenario = prepared
             if not any(resources.iterdir()):
                 resources.rmdir()
-            scenario = _with_batch_size(scenario, devices, interrupt)
-            scenario, range_test = _with_learning_rate(scenario, devices, interrupt, explicit_flags)
+            scenario = with_batch_size(scenario, devices, interrupt)
+            scenario, range_test = with_learning_rate(scenario, devices, interrupt, explicit_flags)
         else:  # its parameters include the results of `adapt`
             source = scenario.select_source(Mode.TRAIN)
         params = make_paths_relative(scenario, output_dir.path) if output_dir is not None else scenario
@@ -246,7 +244,11 @@ def _write_used_data(components: TrainingComponents, output_dir: OutputDir) -> N
     retry_while_disk_full(
         output_dir.path,
         lambda: write_used_data(
-            output_dir, "train", components.loader.samples, components.loader.iter_first_epoch(), check
+            output_dir,
+            "train",
+            components.loader.samples,
+            components.loader.iter_batches(0, components.loader.steps_per_epoch),
+            check,
         ),
         check,
     )
@@ -315,32 +317,6 @@ def _write_summary(components: TrainingComponents, device_usage: DeviceUsage) ->
         components.interrupt.check,
     )
     logger.info("results saved to %s", output_dir.path)
-
-
-def _with_batch_size(scenario: Scenario, devices: Devices, interrupt: InterruptFlag) -> Scenario:
-    """Return the scenario with a number as batch size; if it is `auto`, the largest that fits into memory."""
-    if scenario.train.batch_size != "auto":
-        return scenario
-    size = find_batch_size(scenario, max(1, len(devices.gpus)), interrupt.check)
-    return dataclasses.replace(scenario, train=dataclasses.replace(scenario.train, batch_size=size))
-
-
-def _with_learning_rate(
-    scenario: Scenario, devices: Devices, interrupt: InterruptFlag, explicit_flags: ExplicitFlags
-) -> tuple[Scenario, RangeTest | None]:
-    """Return the scenario with the learning rate of a range test, if it asks for one."""
-    if not scenario.learning_rate.find:
-        return scenario, None
-    explicit_flags.reject(("learning_rate", "lr"), "--learning_rate.find sets it; omit one of them")
-    return find_learning_rate(scenario, lambda: scenario.select_source(Mode.TRAIN), devices, interrupt)
-
-
-def _with_random_seed(scenario: Scenario) -> Scenario:
-    """Return the scenario with a random seed; one is drawn if not set, so that every run can be repeated."""
-    if scenario.trainer.random_seed is not None:
-        return scenario
-    trainer = dataclasses.replace(scenario.trainer, random_seed=secrets.randbelow(2**32))
-    return dataclasses.replace(scenario, trainer=trainer)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,13 +44,7 @@ class BatchBuilder:
         samples = self.samples
         stack = allocate_stack(len(draws), len(draws[0]), samples.inputs, samples.targets, self.allocate)
         batches = [samples.batch(draw, out) for draw, out in zip(draws, stack.unstack(), strict=True)]
-        weights = [batch.weights for batch in batches if batch.weights is not None]
-        return replace(
-            stack,
-            weights=np.stack(weights) if weights else None,
-            bad=[bad for batch in batches for bad in batch.bad],
-            dropped=[dropped for batch in batches for dropped in batch.dropped],
-        )
+        return stack.with_metadata(batches)
 
     def describe_progress(self, progress: npt.NDArray[np.int64]) -> str:
         """Describe the sample that is being processed."""

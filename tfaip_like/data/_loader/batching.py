@@ -116,9 +116,34 @@ class Batch:
             weights = written.weights
         return replace(self, inputs=written.inputs, targets=written.targets, weights=weights)
 
+    def with_metadata(self, batches: Sequence[Batch]) -> Batch:
+        """Return the stack of some batches with their weights and their bad and dropped samples."""
+        weights = [batch.weights for batch in batches if batch.weights is not None]
+        return replace(
+            self,
+            weights=self.weights if self.weights is not None or not weights else np.stack(weights),
+            bad=[bad for batch in batches for bad in batch.bad],
+            dropped=[dropped for batch in batches for dropped in batch.dropped],
+        )
+
     def nbytes(self) -> int:
         """Return the size of the inputs and targets in bytes."""
         return sum(array.nbytes for array in (*self.inputs.values(), *self.targets.values()))
+
+
+def copy_to_stack(batches: Iterator[Batch], count: int, stack: Batch) -> Batch:
+    """Copy batches of equal shape to the first rows of a stack.
+
+    Args:
+        batches: batches, of which the next `count` are taken.
+        count: number of batches.
+        stack: arrays of shape (at least `count`, batch size, ...).
+
+    Returns:
+        These rows of the stack.
+    """
+    rows = stack.rows(0, count)
+    return rows.with_metadata([next(batches).copy_to(out) for out in rows.unstack()])
 
 
 def allocate_stack(count: int, size: int, inputs: Specs, targets: Specs, allocate: Allocator) -> Batch:

@@ -17,13 +17,14 @@ import numpy as np
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._data import Data, Source
 from tfaip_like.data._loader.batch_builder import BatchBuilder
-from tfaip_like.data._loader.batching import Batch
+from tfaip_like.data._loader.batching import Batch, allocate_stack, copy_to_stack
 from tfaip_like.data._loader.counting import PassCounts
 from tfaip_like.data._loader.dropped_samples import DropReport
 from tfaip_like.data._loader.preparation import Preparation
 from tfaip_like.data._loader.producer import BatchProducer
 from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._loader.sampler import BucketBatchSampler, FixedSizeBatchSampler, SampleRows
+from tfaip_like.data._loader.step_groups import group_steps
 from tfaip_like.data._loader.streams import Bookmark, BookmarkedBatch, StreamState
 from tfaip_like.data._loader.windows import BlockSource
 from tfaip_like.data._sample import Mode
@@ -151,7 +152,11 @@ class DataLoader:
     @property
     def yields_stacked_steps(self) -> bool:
         """Return whether `iter_training` yields several batches stacked along a new first axis."""
-        is_equal = isinstance(self.batch_sampler, FixedSizeBatchSampler)
+        is_equal = (
+            isinstance(self.batch_sampler, FixedSizeBatchSampler)
+            if self.stream is None
+            else not self.settings.has_buckets
+        )
         return is_equal and self.samples.is_static and self.samples.mode is Mode.TRAIN
 
     # Resuming.
@@ -192,13 +197,13 @@ class DataLoader:
             return self._first_stream_batch()
         return self._call_interruptible(lambda: next(self._iter_bookmarked(number, number + 1, in_this_process=True)))
 
-    def iter_first_epoch(self) -> Iterator[Batch]:
-        """Yield the batches of the first training epoch, unstacked, with their indices and meta."""
-        end = self.steps_per_epoch * self.accumulate
+    def iter_batches(self, first: int, end: int) -> Iterator[Batch]:
+        """Yield the training batches from step `first` up to `end`, unstacked, with their indices and meta."""
+        first, end = first * self.accumulate, end * self.accumulate
         if self.batch_sampler is None:
-            return self._iter_bookmarked(0, end)
-        sampler = self.batch_sampler
-        return self._run(BatchBuilder(self.samples, stacked=False), ([sampler.draw(number)] for number in range(end)))
+            return self._iter_bookmarked(first, end)
+        draws = map(self.batch_sampler.draw, range(first, end))
+        return self._run(BatchBuilder(self.samples, stacked=False), ([draw] for draw in draws))
 
     def make_step_batches(self, step: int) -> list[Batch]:
         """Return the batches of a training step, built in this process."""
@@ -238,16 +243,22 @@ class DataLoader:
         boundaries: Sequence[int],
         new_stack: Callable[[], Batch] | None,
     ) -> Iterator[Batch]:
-        if self.batch_sampler is None:
-            yield from self._iter_bookmarked(first * self.accumulate, end * self.accumulate)
-            return
-        sampler = self.batch_sampler
         steps_per_execution = (
             (steps_per_execution or self.steps_per_task(end - first)) if self.yields_stacked_steps else 1
         )
+        executions = group_steps(first, end, self.steps_per_epoch, steps_per_execution, boundaries)
+        if self.batch_sampler is None:
+            batches = self.iter_batches(first, end)
+            if not self.yields_stacked_steps:
+                yield from batches
+                return
+            for steps in executions:
+                count = len(steps) * self.accumulate
+                yield copy_to_stack(batches, count, new_stack() if new_stack else self._empty_stack(count))
+            return
+        sampler = self.batch_sampler
         draws = (
-            sampler.draw_batches(steps.start * self.accumulate, len(steps) * self.accumulate)
-            for steps in self.group_steps(first, end, steps_per_execution, boundaries)
+            sampler.draw_batches(steps.start * self.accumulate, len(steps) * self.accumulate) for steps in executions
         )
         tasks = draws if self.yields_stacked_steps else ([draw] for step in draws for draw in step)
         writes_to_stack = self.samples.is_array_backed and self.yields_stacked_steps
@@ -255,25 +266,8 @@ class DataLoader:
         for batch in self._run(work, tasks, steps_per_execution * self.accumulate):
             yield batch if writes_to_stack or new_stack is None else batch.copy_to(new_stack())
 
-    def group_steps(
-        self, first: int, end: int, steps_per_execution: int, boundaries: Sequence[int] = ()
-    ) -> Iterator[range]:
-        """Yield ranges of steps that are executed together.
-
-        No range crosses the end of an epoch.
-
-        Args:
-            first: first step.
-            end: step after the last one.
-            steps_per_execution: maximum length of a range.
-            boundaries: numbers of steps whose multiples no range crosses.
-        """
-        begin = first
-        while begin < end:
-            stops = [begin + steps_per_execution, (begin // self.steps_per_epoch + 1) * self.steps_per_epoch, end]
-            stops += [(begin // steps + 1) * steps for steps in boundaries]
-            yield range(begin, min(stops))
-            begin = min(stops)
+    def _empty_stack(self, count: int) -> Batch:
+        return allocate_stack(count, self.batch_size, self.samples.inputs, self.samples.targets, np.empty)
 
     def first_batch(self) -> Batch | None:
         """Return the first batch of a pass, built in this process; None if there is none."""
@@ -369,7 +363,7 @@ class DataLoader:
             self._fill_source_buffer()
             begin = time.perf_counter()
             size = self.batch(0).nbytes()
-            seconds = time.perf_counter() - begin
+            seconds = self._example[1] if self._example is not None else time.perf_counter() - begin
             fit = min(TARGET_TASK_S / seconds, MAX_TASK_BYTES / max(size, 1), self.producer.max_batches_per_task)
             self._steps_per_task = max(1, int(fit / self.accumulate))
         return max(1, min(self._steps_per_task, steps))
