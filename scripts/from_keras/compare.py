@@ -4,7 +4,7 @@ python -m scripts.from_keras.compare [NAME ...] --seeds 3
 
 Trains each pair with some seeds, in turn, and prints the table of docs/how-to/from-keras.md, about fifteen minutes on
 two cores. Lines are those of code, without blank lines, comments and docstrings, and one for each command; seconds are
-those of whole processes. Needs scikit-learn and TensorFlow.
+CPU seconds of whole processes, which depend little on what else runs. Needs scikit-learn and TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import io
 import json
 import os
 import re
+import resource
 import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ PAIRS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a training and the seconds of its processes."""
+    """Result of a training and the CPU seconds of its processes."""
 
     result: float
     seconds: float
@@ -84,23 +84,29 @@ class Outcome:
 
 def run_script(pair: Pair, seed: int, folder: Path) -> Outcome:
     """Run the Keras script in a folder."""
-    begin = time.perf_counter()
+    begin = _cpu_seconds()
     output = _run([sys.executable, str(pair.script), str(seed)], folder)
     (result,) = re.findall(r"^result: (.+)$", output, re.MULTILINE)
-    return Outcome(float(result), time.perf_counter() - begin)
+    return Outcome(float(result), _cpu_seconds() - begin)
 
 
 def run_scenario(pair: Pair, seed: int, folder: Path) -> Outcome:
     """Train the scenario in a folder."""
-    begin = time.perf_counter()
+    begin = _cpu_seconds()
     program = str(Path(sys.executable).parent / "train-scenario")
     for flags in pair.commands:
         _run([program, str(pair.scenario), "--trainer.random_seed", str(seed), *shlex.split(flags)], folder)
-    seconds = time.perf_counter() - begin
+    seconds = _cpu_seconds() - begin
     best = json.loads((folder / "run" / "summary.json").read_text())["best"]["epoch"]
     with (folder / "run" / "history.csv").open(newline="") as file:
         (row,) = (row for row in csv.DictReader(file) if float(row["epoch"]) == best)
     return Outcome(float(row[pair.metric]), seconds)
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU seconds of all finished subprocesses."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _run(command: Sequence[str], folder: Path) -> str:
@@ -153,7 +159,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names).difference(names):
         parser.error(f"{', '.join(unknown)}: not a pair; choose from {', '.join(names)}")
-    print("| | lines before | after | result | before | after | seconds before | after |")
+    print("| | lines before | after | result | before | after | CPU seconds before | after |")
     print("|---|---|---|---|---|---|---|---|")
     for pair in PAIRS:
         if not arguments.names or pair.name in arguments.names:
