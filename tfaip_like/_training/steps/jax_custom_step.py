@@ -21,7 +21,7 @@ class JaxCustomStep(JaxTrainStep):
         groups = self._variables
         with self._scope(*state) as scope:
             step = _RunningStep(self._model, [v for group in groups for v in group])
-            loss = self._model.run_train_step(get_batch(0), step)
+            loss = step.run([get_batch(part) for part in range(self._accumulate)])
             self._optimizer.complete_step()
             is_good = self._check_update.record(jnp.where(step.is_good, loss, jnp.nan), jnp.sqrt(step.squared_norm))
         trainable, mutable, optimizer = ([scope.get_current_value(v) for v in group] for group in groups)

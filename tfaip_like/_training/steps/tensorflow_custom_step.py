@@ -23,7 +23,7 @@ class TensorFlowCustomStep(TensorFlowTrainStep):
             restored = [*self._check_update.restored_variables, *trained]
         before = [tf.identity(variable.value) for variable in restored]
         step = _RunningStep(model)
-        loss = model.run_train_step(get_batch(0), step)
+        loss = step.run([get_batch(part) for part in range(self._accumulate)])
         optimizers.complete_step()
         loss = tf.where(step.is_good, loss, float("nan"))
         is_good = self._check_update.record(loss, tf.sqrt(step.squared_norm))

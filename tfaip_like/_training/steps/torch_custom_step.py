@@ -27,7 +27,7 @@ class TorchCustomStep(TorchTrainStep):
             ]
         before = [variable.value.detach().clone() for variable in restored]
         step = _RunningStep(model)
-        loss = model.run_train_step(batches[0], step).detach()
+        loss = step.run(batches).detach()
         with torch.no_grad():
             optimizers.complete_step()
             loss = torch.where(step.is_good, loss, torch.nan)

@@ -104,8 +104,6 @@ def _check_supported(model: TrainingModel, trainer: Trainer, loader: DataLoader,
     origin = f"{type(model.model).__name__}.train_step"
     if len(devices) > 1:
         raise UsageError(f"--device.gpus: {origin} updates the weights on one device; choose one")
-    if loader.accumulate > 1:
-        raise UsageError(f"--trainer.accumulate_steps: {origin} gets one batch; increase --train.batch_size instead")
     if trainer.precision == "mixed_float16":
         raise UsageError(f"--trainer.precision mixed_float16: {origin} has no loss scale; use mixed_bfloat16")
     if loader.samples.has_weights:
