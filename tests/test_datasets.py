@@ -12,6 +12,7 @@ from conftest import slow
 from small import Points, small
 
 from tfaip_like import Mode, Sample, Spec, UsageError, predict, train
+from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.data._loader.loader_factory import open_training
 from tfaip_like.data._sources.datasets.items import ItemReader, convert_sequence
@@ -305,3 +306,33 @@ class Predicted(Points):
 def test_a_dataset_is_predicted(tmp_path: Path) -> None:
     train(small(tmp_path / "run", data=Predicted(), evaluator=None, trainer={"epochs": 1}))
     assert len(predict(tmp_path / "run")) == 3
+
+
+class Batched(Given):
+    """Data whose source is a data set of batches."""
+
+    def source(self, mode: Mode) -> Any:
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices((X, Y)).batch(24)
+
+
+def test_the_log_says_if_batches_of_a_dataset_have_another_size(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for size in (8, 24):
+        caplog.clear()
+        train(small(data=Batched(), trainer={"epochs": 1}, train={"batch_size": size}))
+        message = "The dataset has batches of 24 samples; the training uses those of --train.batch_size 8"
+        assert (message in caplog.messages) == (size == 8)
+
+
+class ListOfArrays(Given):
+    """Data whose source is a list instead of a tuple."""
+
+    def source(self, mode: Mode) -> Any:
+        return [X, Y]
+
+
+def test_a_list_of_arrays_is_an_error() -> None:
+    with pytest.raises(CodeError, match=r"a list of arrays, .* return a tuple of arrays: \(x, y\)"):
+        train(small(data=ListOfArrays()))

@@ -39,6 +39,13 @@ def log_training_summary(components: TrainingComponents) -> None:
         f"{_count_trainable_weights(components):,} trainable parameters",
         f", {components.steps_per_execution} steps per execution" if components.steps_per_execution > 1 else "",
     )
+    length = getattr(loader.samples.source, "batch_length", None)
+    if length not in (None, batch_size):
+        logger.info(
+            "The dataset has batches of %d samples; the training uses those of --train.batch_size %d",
+            length,
+            batch_size,
+        )
     best = components.selection.best
     monitor = f"Best epoch by {best.monitor} ({best.mode})"
     legend = f"{monitor}, marked by {BEST_MARK}. +N counts values that do not fit the line."

@@ -30,6 +30,10 @@ def convert_dataset(source: Any, read: ItemReader, reopen: Callable[[], Any] | N
         return ItemIterable(_Reopened(source, reopen), read, type(source).__name__)
     if isinstance(source, list) and source and isinstance(source[0], Mapping | tuple):
         return ItemSequence(source, read)
+    if isinstance(source, list) and len(source) in (2, 3) and len(read.inputs) == 1 and all(map(is_array, source)):
+        (spec,) = read.inputs.values()
+        if source[0].ndim == len(spec.shape) + 1:
+            raise read.error("a list of arrays, whose items would be samples; return a tuple of arrays: (x, y)")
     return _convert_by_library(source, read, reopen)
 
 

@@ -123,10 +123,12 @@ class ItemSequence(IndexedSequence[Sample]):
     Args:
         dataset: object with `__len__` and `__getitem__`.
         read: converts an item.
+        batch_length: samples in a batch of the loader that the dataset is from; None without one.
     """
 
-    def __init__(self, dataset: Any, read: ItemReader):
+    def __init__(self, dataset: Any, read: ItemReader, batch_length: int | None = None):
         self.dataset = dataset
+        self.batch_length = batch_length
         self._read = read
 
     def __len__(self) -> int:
@@ -148,6 +150,7 @@ class ItemIterable:
 
     Attributes:
         is_batched: whether its items are batches; None until the first one is read.
+        batch_length: samples in the first batch; None until it is read.
     """
 
     def __init__(self, begin: BeginPass, read: ItemReader, name: str, is_finite: bool = False):
@@ -155,6 +158,7 @@ class ItemIterable:
         self.name = name
         self.is_finite = is_finite
         self.is_batched: bool | None = None
+        self.batch_length: int | None = None
         self._read = read
 
     def __iter__(self) -> Iterator[Sample]:
@@ -166,6 +170,7 @@ class ItemIterable:
         converted = self._read(item)
         if self.is_batched is None:
             self.is_batched = is_batched(converted, self._read.inputs)
+            self.batch_length = _batch_length(converted) if self.is_batched else None
         return converted
 
     def length(self, converted: Sample) -> int:
@@ -210,11 +215,11 @@ class UnbatchedSequence(IndexedSequence[Sample]):
         self._batches = batches
         self._read = read
         first, last = read(batches[0]), read(batches[len(batches) - 1])
-        self._size = _batch_length(first)
-        length = (len(batches) - 1) * self._size + _batch_length(last)
-        self.block_ends = np.minimum(np.arange(1, len(batches) + 1) * self._size, length)
+        self.batch_length = _batch_length(first)
+        length = (len(batches) - 1) * self.batch_length + _batch_length(last)
+        self.block_ends = np.minimum(np.arange(1, len(batches) + 1) * self.batch_length, length)
         nbytes = sum(np.asarray(array).nbytes for array in (*first.inputs.values(), *first.targets.values()))
-        self.sample_bytes = nbytes / self._size
+        self.sample_bytes = nbytes / self.batch_length
         self.max_window_bytes = NUM_CACHED_BATCHES * nbytes
         self._cached: OrderedDict[int, list[Sample]] = OrderedDict()
         """Samples of the batches that were read last, by number."""
@@ -224,7 +229,7 @@ class UnbatchedSequence(IndexedSequence[Sample]):
 
     def at(self, index: int) -> Sample:
         """Return the sample at an index."""
-        number, row = divmod(index, self._size)
+        number, row = divmod(index, self.batch_length)
         if number not in self._cached:
             self._cached[number] = list(split_batch(self._read(self._batches[number])))
             if len(self._cached) > NUM_CACHED_BATCHES:

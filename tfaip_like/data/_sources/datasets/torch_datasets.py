@@ -42,8 +42,8 @@ def convert_data_loader(loader: Any, read: ItemReader) -> Any:
         if loader.collate_fn is unbatched:  # batch_size None: the items may be batches
             return convert_sequence(loader.dataset, read)
         if loader.collate_fn is default:
-            return convert_torch_dataset(loader.dataset, read)
-        return ItemSequence(_Collated(loader.dataset, loader.collate_fn, read), read)
+            return ItemSequence(loader.dataset, read, loader.batch_size)
+        return ItemSequence(_Collated(loader.dataset, loader.collate_fn, read), read, loader.batch_size)
     return ItemIterable(_LoaderPasses(loader), read, type(loader).__name__)
 
 
