@@ -18,6 +18,8 @@ from small import small
 
 from tfaip_like import ArraySource, Sample, train
 from tfaip_like._runs.reader import read_run
+from tfaip_like._runs.run_files import RUN_INFO_FORMAT
+from tfaip_like._utils.file_formats import VERSION
 from tfaip_like.data._fingerprint import MAX_FILE_BYTES, fingerprint_file, fingerprint_source
 
 LIST_SCENARIO = '''
@@ -188,3 +190,8 @@ def test_a_comparison_shows_data_that_differ(tmp_path: Path, quick_run: Run) -> 
     assert "train data" in printed
     assert f"40 samples {one['sha256'][:8]}" in printed
     assert "train data" not in quick_run("compare-runs", tmp_path / "one", tmp_path / "two").stdout
+
+
+def test_a_run_of_an_earlier_version_has_no_fingerprints() -> None:
+    info = RUN_INFO_FORMAT.decode({VERSION: 1, "status": "done", "data": {"train": 3}}, "run.json")
+    assert info == {"status": "done", "data": {"train": 3}}

@@ -20,6 +20,7 @@ from small import small
 
 from tfaip_like import UsageError, train
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.run_files import RUN_INFO_FORMAT
 from tfaip_like._training.checkpointing.checkpoints import CHECKSUMS, list_checkpoints, load_latest_valid
 from tfaip_like._training.checkpointing.state_schema import STATE_FORMAT, CallbackState, SavedState
 from tfaip_like._utils.file_formats import VERSION, WRITER, FileFormat, FormatVersionError
@@ -275,4 +276,5 @@ def test_each_json_file_of_a_run_says_its_version(trained: Path) -> None:
     assert len(files) > 10
     versions = {path.name: json.loads(path.read_text())[VERSION] for path in files.values()}
     assert versions.pop("state.json") == STATE_FORMAT.version
+    assert versions.pop("run.json") == RUN_INFO_FORMAT.version
     assert set(versions.values()) == {1}

@@ -49,8 +49,8 @@ OTHER_VALUES: dict[str, Any] = {
     "end_factor": 0.5,
     "timescale_epochs": 4.0,
 }
-OF_THE_TRAINER = {"factor", "patience", "min_delta", "cooldown", "min_lr"}
-"""Fields of ReduceOnPlateau that act between epochs; see test_plateau."""
+OF_THE_TRAINER = {"find", "factor", "patience", "min_delta", "cooldown", "min_lr"}
+"""Fields that act before or between epochs; see test_learning_rate_search and test_plateau."""
 
 
 def rates(schedule: Schedule, training_length: TrainingLength = COURSE) -> np.ndarray[Any, Any]:

@@ -121,10 +121,9 @@ class Comparison:
         fingerprints = [run.info.get("data_fingerprints") or {} for run in self.runs]
         columns = []
         for kind in dict.fromkeys(kind for each in fingerprints for kind in each):
-            if kind in ("train", "val"):
-                values = [_describe_data(each[kind]) if kind in each else None for each in fingerprints]
-                if len({value for value in values if value is not None}) > 1:
-                    columns.append(Column(f"{kind}_data", values, title=f"{kind} data"))
+            values = [_describe_data(each[kind]) if kind in each else None for each in fingerprints]
+            if len({value for value in values if value is not None}) > 1:
+                columns.append(Column(f"{kind}_data", values, title=f"{kind} data"))
         return columns
 
     @property

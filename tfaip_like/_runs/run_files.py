@@ -148,7 +148,12 @@ class RunSummary(TypedDict, total=False):
     """Peak memory of the process (`host`) and on the GPUs (`gpu`) since the last start."""
 
 
-RUN_INFO_FORMAT = FileFormat("run.json", RunInfo)
+RUN_INFO_FORMAT = FileFormat(
+    "run.json",
+    RunInfo,
+    version=2,
+    migrations={1: lambda values: values},  # fingerprints of the data and the learning-rate test were added
+)
 RUN_SUMMARY_FORMAT = FileFormat("summary.json", RunSummary)
 METRICS_FORMAT = FileFormat("metrics.json", dict[str, float])
 

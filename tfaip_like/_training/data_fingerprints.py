@@ -11,7 +11,6 @@ from functools import partial
 from tfaip_like._runs.run_files import DataFingerprint, FileFingerprint
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like.data._fingerprint import fingerprint_file, fingerprint_source
-from tfaip_like.data._workers.background import call_in_thread
 from tfaip_like.params._resources import iter_paths
 from tfaip_like.params._tree import path_to_flag
 from tfaip_like.scenario import Scenario
@@ -26,11 +25,12 @@ FileFingerprints = Mapping[str, FileFingerprint]
 
 
 def fingerprint_data(components: TrainingComponents) -> tuple[dict[str, DataFingerprint], dict[str, FileFingerprint]]:
-    """Return the fingerprints of the sources by kind (train, val, ...), and of the files of parameters by flag."""
+    """Return the fingerprints of the sources by kind (train, val), and of the files of parameters by flag."""
     loaders = {"train": components.loader}
-    loaders |= {each.prefix.removesuffix("_"): each.loader for each in components.validations.all}
+    if (validation := components.validations.validation) is not None:
+        loaders["val"] = validation.loader
     sources = {
-        kind: call_in_thread(partial(fingerprint_source, loader.samples.source), components.interrupt.check)
+        kind: loader.call_interruptible(partial(fingerprint_source, loader.samples.source))
         for kind, loader in loaders.items()
     }
     return sources, dict(_fingerprint_files(components.scenario))

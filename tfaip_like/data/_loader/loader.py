@@ -192,10 +192,10 @@ class DataLoader:
         """Return a batch of the infinite training stream, built in this process."""
         if self.batch_sampler is not None:
             draw = self.batch_sampler.draw(number)
-            return self._call_interruptible(lambda: self.samples.batch(draw))
+            return self.call_interruptible(lambda: self.samples.batch(draw))
         if number == 0:
             return self._first_stream_batch()
-        return self._call_interruptible(lambda: next(self._iter_bookmarked(number, number + 1, in_this_process=True)))
+        return self.call_interruptible(lambda: next(self._iter_bookmarked(number, number + 1, in_this_process=True)))
 
     def iter_batches(self, first: int, end: int) -> Iterator[Batch]:
         """Yield the training batches from step `first` up to `end`, unstacked, with their indices and meta."""
@@ -273,8 +273,8 @@ class DataLoader:
         """Return the first batch of a pass, built in this process; None if there is none."""
         if self.batch_sampler is not None:
             draw = next(self.batch_sampler.iter_pass())
-            return self._call_interruptible(lambda: self.samples.batch(draw))
-        return self._call_interruptible(lambda: next(self._iter_stream_pass(in_this_process=True), None))
+            return self.call_interruptible(lambda: self.samples.batch(draw))
+        return self.call_interruptible(lambda: next(self._iter_stream_pass(in_this_process=True), None))
 
     def iter_pass(self) -> Iterator[Batch]:
         """Yield all batches of one pass; the last one, and those with dropped samples, may be smaller."""
@@ -303,7 +303,7 @@ class DataLoader:
         """Return the first training batch (cached), and measure the time per batch."""
         if self._example is None:
             begin = time.perf_counter()
-            batch = self._call_interruptible(lambda: next(self._iter_bookmarked(0, 1, in_this_process=True)))
+            batch = self.call_interruptible(lambda: next(self._iter_bookmarked(0, 1, in_this_process=True)))
             # A whole block was processed for it.
             assert self.stream is not None
             fraction = min(1.0, len(batch) / max(1, self.stream.block_size))
@@ -327,7 +327,7 @@ class DataLoader:
 
     def _iter_stream(self, begin: Bookmark, is_endless: bool, in_this_process: bool) -> Iterator[BookmarkedBatch]:
         assert self.stream is not None
-        if is_endless and not in_this_process and self._call_interruptible(self.stream.has_only_batches):
+        if is_endless and not in_this_process and self.call_interruptible(self.stream.has_only_batches):
             return iterate_in_thread(self.stream.regrouped_batches(begin), self._check)
         chain, work = self.stream.chain(begin, is_endless), self.stream.work()
         if in_this_process:
@@ -346,7 +346,7 @@ class DataLoader:
         assert self.batch_sampler is not None
         return [np.resize(draw := next(self.batch_sampler.iter_pass()), (num_samples, draw.shape[1]))]
 
-    def _call_interruptible(self, make: Callable[[], T]) -> T:
+    def call_interruptible(self, make: Callable[[], T]) -> T:
         """Return the result of `make`; interruptible if it calls user code."""
         return make() if self.samples.is_array_backed else call_in_thread(make, self._check)
 
