@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import Run, slow
 from hypothesis import given
 from hypothesis import strategies as st
 from small import small
@@ -152,12 +152,11 @@ def change_table(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (None, None),
+        slow(None, None),
         (change_value, "train data changed since the run started: as many samples, but of 4 compared ones, some"),
-        (add_file, "train data changed since the run started: 4 samples to 5 samples; the results differ"),
-        (change_table, "the file of --data.table changed since the run started (4 to 5 bytes)"),
+        slow(add_file, "train data changed since the run started: 4 samples to 5 samples; the results differ"),
+        slow(change_table, "the file of --data.table changed since the run started (4 to 5 bytes)"),
     ],
-    ids=["nothing", "value", "file", "table"],
 )
 def test_changed_data_are_named_on_resume(
     change: Callable[[Path], None] | None, message: str | None, quick_run: Run, tmp_path: Path
@@ -181,6 +180,7 @@ def test_changed_data_are_named_on_resume(
     assert (message in printed) if message is not None else ("since the run started" not in printed)
 
 
+@pytest.mark.slow
 def test_a_comparison_shows_data_that_differ(tmp_path: Path, quick_run: Run) -> None:
     for name, size in (("one", 40), ("two", 40), ("three", 50)):
         train(small(tmp_path / name, trainer={"epochs": 1}, data={"samples": size}))

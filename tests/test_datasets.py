@@ -184,7 +184,7 @@ def test_a_tf_data_dataset_without_an_end_needs_samples_per_epoch() -> None:
         open_training(Points(), endless, TrainLoaderSettings(batch_size=8, num_processes=0), None, seed=1)
 
 
-BY_DEFAULT = [("HDF5", 0), ("generator", 0), ("tf.data of batches", 2)]
+BY_DEFAULT = [("tf.data of batches", 2)]
 WITH_WORKERS = ("HDF5", "PyTorch, dataset", "Hugging Face", "list of tuples", "tf.data of batches")
 CASES = [*((kind, 0) for kind in KINDS), *((kind, 2) for kind in WITH_WORKERS)]
 

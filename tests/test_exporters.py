@@ -221,6 +221,7 @@ class WithConvolution(Line):
         return {"sum": keras.layers.Dense(1, name="add")(hidden)[:, 0]}
 
 
+@pytest.mark.slow
 def test_a_quantized_network_is_an_export_for_the_predictor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     train(small(tmp_path / "run", model=WithConvolution(), exporters=[Int8()]))

@@ -310,6 +310,7 @@ def lora(path: str) -> bool:
     return "/lora_" in path
 
 
+@pytest.mark.slow
 def test_lora_trains_low_rank_updates_only(tmp_path: Path) -> None:
     scenario = small(
         tmp_path / "run", model=Layers(lora_rank=2), evaluator=None, trainer={"epochs": 2, "keep_checkpoints": 10}

@@ -74,6 +74,7 @@ def test_a_search_without_a_result_is_an_error() -> None:
         train(small(model=Unlearnable(), learning_rate=Constant(find=True)))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_rate(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = ["scenarios.minimal", "--trainer.epochs", 1, "--learning_rate.find", "--trainer.output_dir", folder]

@@ -180,6 +180,7 @@ def train_steps(output_dir: Path | None, resume: Resume | None = None, **changes
     return run_training(scenario, configure_devices(scenario.device), resume)
 
 
+@pytest.mark.slow
 def test_padding_does_not_change_the_losses() -> None:
     padded = train_steps(None, model=Masked()).history
     exact = train_steps(None, model=Masked(), trainer={"jit_compile": False}).history

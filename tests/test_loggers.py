@@ -184,7 +184,8 @@ def showing_run(folder: Path) -> Small:
     return logging_run(folder, evaluator=Shown())
 
 
-@pytest.mark.parametrize("point", [point if point == "after log_metrics 2" else slow(point) for point in KILLED_AT])
+@pytest.mark.slow
+@pytest.mark.parametrize("point", KILLED_AT)
 def test_a_killed_run_continues_in_the_same_run_and_repeats_no_step(point: str, plain: Path, tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from test_loggers import *; train(showing_run(Path(sys.argv[1])))"
     environment = {**os.environ, FAILURE: f"{point}=kill"}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import slow
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -163,7 +164,7 @@ def _read_in_worker(url: str) -> list[list[int]]:
     return [list(row) for row in read_image(url).tolist()]
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", slow("forkserver")])
 def test_processes_read_what_is_cached_without_a_connection(store: Store, method: str) -> None:
     """`memory://` is empty in another process: only the copies of a fork are known there."""
     url = store("1.png", png(9))

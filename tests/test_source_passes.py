@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import slow
 from small import Points
 
 from tfaip_like import Mode, UsageError
@@ -205,7 +206,7 @@ def resume_at(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("random", "wrong batches")])
-@pytest.mark.parametrize("step", [0, 61, 100, 163])
+@pytest.mark.parametrize("step", [slow(0), slow(61), 100, slow(163)])
 def test_an_iterable_continues_with_the_same_samples_at_any_step(kind: str, step: int) -> None:
     expected, batches = resume_at(step, kind)
     assert batches == expected

@@ -625,8 +625,9 @@ def test_a_finished_training_releases_its_data() -> None:
     assert [source() for source in sources] == [None, None]
 
 
+@pytest.mark.slow
 @tensorflow_only
-@pytest.mark.parametrize("precision", ["float32", slow("mixed_float16")])
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_finished_training_releases_its_graphs(tmp_path: Path, precision: str) -> None:
     def graphs_after_training(name: str) -> int:
         train(small(tmp_path / name, trainer={"precision": precision, "epochs": 1}))
