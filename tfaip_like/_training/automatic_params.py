@@ -9,7 +9,6 @@ from tfaip_like._training.batch_size_search import find_batch_size
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.learning_rate_search import RangeTest, find_learning_rate
 from tfaip_like._utils.interruption import InterruptFlag
-from tfaip_like.data._sample import Mode
 from tfaip_like.params._ignored_flags import ExplicitFlags
 from tfaip_like.scenario import Scenario
 
@@ -29,7 +28,7 @@ def with_learning_rate(
     if not scenario.learning_rate.find:
         return scenario, None
     explicit_flags.reject(("learning_rate", "lr"), "--learning_rate.find sets it; omit one of them")
-    return find_learning_rate(scenario, lambda: scenario.select_source(Mode.TRAIN), devices, interrupt)
+    return find_learning_rate(scenario, devices, interrupt)
 
 
 def with_random_seed(scenario: Scenario) -> Scenario:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -21,6 +21,7 @@ from tfaip_like._utils.console import console_level
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.interruption import InterruptFlag
 from tfaip_like.data import Source
+from tfaip_like.data._sample import Mode
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -68,16 +69,13 @@ class RangeTest:
         return math.sqrt(self.rates[begin] * self.rates[begin + window])
 
 
-def find_learning_rate(
-    scenario: Scenario, open_source: Callable[[], Source | None], devices: Devices, interrupt: InterruptFlag
-) -> tuple[Scenario, RangeTest]:
+def find_learning_rate(scenario: Scenario, devices: Devices, interrupt: InterruptFlag) -> tuple[Scenario, RangeTest]:
     """Return the scenario with the learning rate that a range test proposes.
 
     The test trains another network from the initial weights, so the training is that of a run with this rate.
 
     Args:
         scenario: scenario whose `learning_rate.find` is set.
-        open_source: returns the training samples.
         devices: compute devices.
         interrupt: interrupt flag.
 
@@ -85,7 +83,7 @@ def find_learning_rate(
         UsageError: if the loss does not fall at any rate.
     """
     logger.info("Searching the learning rate: %d steps from %g to %g ...", NUM_STEPS, MIN_RATE, MAX_RATE)
-    test = run_range_test(scenario, open_source(), devices, interrupt)
+    test = run_range_test(scenario, scenario.select_source(Mode.TRAIN), devices, interrupt)
     rate = test.propose()
     if rate is None:
         raise UsageError(
